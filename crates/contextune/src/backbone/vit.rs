@@ -1,0 +1,87 @@
+//! CLIP's vision transformer (Dosovitskiy et al. 2021, with a layer norm before the blocks).
+
+use burn::tensor::{Tensor, module, ops::ConvOptions};
+
+use super::plain::{self, Mask};
+use super::transformer::{Block, LayerNorm};
+use super::{Activation, ParameterSource, VitConfig};
+
+/// Pictures to image features through patches, blocks and the class token.
+#[derive(Clone, Debug)]
+pub struct VisionTransformer {
+    patch_embedding: Tensor<4>,
+    class_embedding: Tensor<1>,
+    positional_embedding: Tensor<2>,
+    norm_before: LayerNorm,
+    blocks: Vec<Block>,
+    norm_after: LayerNorm,
+    projection: Tensor<2>,
+    config: VitConfig,
+}
+
+impl VisionTransformer {
+    /// Reads all parameters below `visual.`; `embedding_width` is D of the joint space.
+    pub fn build<S: ParameterSource>(
+        source: &mut S,
+        config: &VitConfig,
+        embedding_width: usize,
+        activation: Activation,
+    ) -> Result<Self, S::Error> {
+        let VitConfig {
+            image_size,
+            patch_size,
+            width,
+            layers,
+            heads,
+        } = *config;
+        let patches = (image_size / patch_size).pow(2);
+        let blocks = (0..layers)
+            .map(|i| {
+                let name = format!("visual.transformer.resblocks.{i}");
+                Block::build(source, &name, width, heads, activation)
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            patch_embedding: source
+                .parameter("visual.conv1.weight", [width, 3, patch_size, patch_size])?,
+            class_embedding: source.parameter("visual.class_embedding", [width])?,
+            positional_embedding: source
+                .parameter("visual.positional_embedding", [patches + 1, width])?,
+            norm_before: LayerNorm::build(source, "visual.ln_pre", width)?,
+            blocks,
+            norm_after: LayerNorm::build(source, "visual.ln_post", width)?,
+            projection: source.parameter("visual.proj", [width, embedding_width])?,
+            config: config.clone(),
+        })
+    }
+
+    /// Normalised pixels `[B, 3, H, W]` -> image features `[B, D]`.
+    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
+        let batch = pixels.dims()[0];
+        let VitConfig {
+            patch_size, width, ..
+        } = self.config;
+        let stride = [patch_size, patch_size];
+        let options = ConvOptions::new(stride, [0, 0], [1, 1], 1);
+        let patches = module::conv2d(pixels, self.patch_embedding.clone(), None, options)
+            .flatten::<3>(2, 3) // [B, d, patches]
+            .swap_dims(1, 2); // [B, patches, d]
+        let class_token = self
+            .class_embedding
+            .clone()
+            .reshape([1, 1, width])
+            .expand([batch, 1, width]);
+        let tokens = Tensor::cat(vec![class_token, patches], 1)
+            + self.positional_embedding.clone().unsqueeze(); // [B, 1 + patches, d]
+        let class_rows = vec![0; batch];
+        let class_token = plain::walk(
+            &self.blocks,
+            self.norm_before.forward(tokens),
+            Mask::None,
+            &class_rows,
+        ); // [B, d]
+        self.norm_after
+            .forward(class_token)
+            .matmul(self.projection.clone()) // [B, D]
+    }
+}

@@ -1,0 +1,3 @@
+//! Features to logits and loss.
+
+pub mod similarity;

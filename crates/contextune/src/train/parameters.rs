@@ -1,0 +1,150 @@
+//! What is being trained: tensors by name.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+
+use super::TrainError;
+use crate::backbone::ParameterSource;
+
+/// Named tensors of any rank, in the order of their names.
+///
+/// The tensors of one training state are plain values; [`Parameters::tracked`] gives the leaves of one step's graph.
+#[derive(Clone, Debug, Default)]
+pub struct Parameters {
+    tensors: BTreeMap<String, Parameter>,
+}
+
+#[derive(Clone, Debug)]
+struct Parameter {
+    /// All elements in row-major order.
+    flat: Tensor<1>,
+    shape: Vec<usize>,
+}
+
+impl Parameters {
+    /// Adds `tensor` or replaces what was there under this name.
+    pub fn insert<const D: usize>(&mut self, name: &str, tensor: Tensor<D>) {
+        let shape = tensor.dims().to_vec();
+        let elements: usize = shape.iter().product();
+        let flat = tensor.reshape([elements]);
+        self.tensors
+            .insert(name.to_owned(), Parameter { flat, shape });
+    }
+
+    /// Adds a tensor from its elements in row-major order; their number must be the product of `shape`.
+    pub fn insert_data(&mut self, name: &str, shape: &[usize], data: Vec<f32>, device: &Device) {
+        let elements: usize = shape.iter().product();
+        let flat = Tensor::from_data(TensorData::new(data, [elements]), device);
+        let shape = shape.to_vec();
+        self.tensors
+            .insert(name.to_owned(), Parameter { flat, shape });
+    }
+
+    /// Names in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// The shape of `name`, if it is there.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors
+            .get(name)
+            .map(|parameter| parameter.shape.as_slice())
+    }
+
+    /// The tensor `name` with rank D.
+    ///
+    /// # Errors
+    /// No such tensor, or one of another rank.
+    pub fn get<const D: usize>(&self, name: &str) -> Result<Tensor<D>, TrainError> {
+        let parameter = self
+            .tensors
+            .get(name)
+            .ok_or_else(|| TrainError::MissingParameter { name: name.into() })?;
+        let shape: [usize; D] =
+            parameter
+                .shape
+                .clone()
+                .try_into()
+                .map_err(|found| TrainError::ParameterShape {
+                    name: name.into(),
+                    found,
+                    expected: format!("{D} dimensions"),
+                })?;
+        Ok(parameter.flat.clone().reshape(shape))
+    }
+
+    /// All elements of `name` in row-major order, if it is there.
+    pub fn data(&self, name: &str) -> Option<Vec<f32>> {
+        let parameter = self.tensors.get(name)?;
+        parameter.flat.clone().inner().into_data().try_to_vec().ok()
+    }
+
+    /// Number of elements in all tensors together.
+    pub fn elements(&self) -> usize {
+        self.tensors
+            .values()
+            .map(|parameter| parameter.shape.iter().product::<usize>())
+            .sum()
+    }
+
+    /// The same values as leaves that a backward pass will find gradients for.
+    pub fn tracked(&self) -> Self {
+        self.map_flat(|flat| flat.inner().autodiff().require_grad())
+    }
+
+    /// Gradients of these leaves, flat, by name; leaves that the loss did not reach are left out.
+    pub fn gradients(&self, gradients: &mut Gradients) -> BTreeMap<String, Tensor<1>> {
+        self.tensors
+            .iter()
+            .filter_map(|(name, parameter)| {
+                let gradient = parameter.flat.grad_remove(gradients)?;
+                Some((name.clone(), gradient))
+            })
+            .collect()
+    }
+
+    /// Replaces each tensor by `change(name, shape, flat values)`.
+    pub fn update(&mut self, mut change: impl FnMut(&str, &[usize], Tensor<1>) -> Tensor<1>) {
+        for (name, parameter) in &mut self.tensors {
+            parameter.flat = change(name, &parameter.shape, parameter.flat.clone());
+        }
+    }
+
+    fn map_flat(&self, change: impl Fn(Tensor<1>) -> Tensor<1>) -> Self {
+        let tensors = self
+            .tensors
+            .iter()
+            .map(|(name, parameter)| {
+                let parameter = Parameter {
+                    flat: change(parameter.flat.clone()),
+                    shape: parameter.shape.clone(),
+                };
+                (name.clone(), parameter)
+            })
+            .collect();
+        Self { tensors }
+    }
+}
+
+/// A tower built from parameters trains: gradients of its outputs reach the leaves.
+impl ParameterSource for &Parameters {
+    type Error = TrainError;
+
+    fn parameter<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Tensor<D>, TrainError> {
+        let tensor = self.get::<D>(name)?;
+        if tensor.dims() != shape {
+            return Err(TrainError::ParameterShape {
+                name: name.into(),
+                found: tensor.dims().to_vec(),
+                expected: format!("{shape:?}"),
+            });
+        }
+        Ok(tensor)
+    }
+}

@@ -1,0 +1,57 @@
+//! The learning rate over a run.
+
+use serde::{Deserialize, Serialize};
+
+/// Learning rate as a function of progress.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Schedule {
+    /// CoOp's: the first epoch at a constant warm-up rate, then half a cosine over the epochs, set once an epoch.
+    ///
+    /// As published the cosine is not shortened by the warm-up, so the rate does not quite reach zero.
+    CoOp {
+        /// Rate of the first epoch, 1e-5 as published.
+        warmup: f32,
+    },
+    /// CLIP's: linear from zero over the warm-up steps, then half a cosine to zero, set at every step.
+    WarmupCosine {
+        /// Steps until the full rate is reached.
+        warmup_steps: usize,
+    },
+}
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Epoch, from zero.
+    pub epoch: usize,
+    /// Epochs of the whole run.
+    pub epochs: usize,
+    /// Steps since the beginning of the run, from zero.
+    pub step: usize,
+    /// Steps of the whole run.
+    pub steps: usize,
+}
+
+impl Schedule {
+    /// The rate at `progress` for a run whose full rate is `base`.
+    pub fn learning_rate(&self, base: f32, progress: Progress) -> f32 {
+        let half_cosine = |done: f64, all: f64| {
+            (0.5 * f64::from(base) * (1.0 + (std::f64::consts::PI * done / all).cos())) as f32
+        };
+        match *self {
+            Self::CoOp { warmup } => match progress.epoch {
+                0 => warmup,
+                epoch => half_cosine((epoch - 1) as f64, progress.epochs as f64),
+            },
+            Self::WarmupCosine { warmup_steps } => {
+                if progress.step < warmup_steps {
+                    base * (progress.step + 1) as f32 / warmup_steps as f32
+                } else {
+                    let rest = progress.steps.saturating_sub(warmup_steps).max(1);
+                    half_cosine((progress.step - warmup_steps) as f64, rest as f64)
+                }
+            }
+        }
+    }
+}

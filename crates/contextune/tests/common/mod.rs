@@ -1,0 +1,174 @@
+//! Golden values and how far from them a result is.
+#![allow(dead_code, reason = "each test file uses its share")]
+
+use std::path::PathBuf;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use contextune::backbone::*;
+use safetensors::{Dtype, SafeTensors};
+
+/// A file below `tests/golden`.
+pub fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name)
+}
+
+/// A golden safetensors file in memory.
+pub struct Golden {
+    bytes: Vec<u8>,
+}
+
+impl Golden {
+    pub fn open(name: &str) -> Self {
+        let path = golden(name);
+        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        Self { bytes }
+    }
+
+    pub fn metadata(&self, key: &str) -> String {
+        let (_, header) = SafeTensors::read_metadata(&self.bytes).unwrap();
+        header.metadata().as_ref().unwrap()[key].clone()
+    }
+
+    /// Elements in row-major order and shape.
+    pub fn values(&self, name: &str) -> (Vec<f32>, Vec<usize>) {
+        let file = SafeTensors::deserialize(&self.bytes).unwrap();
+        let view = file.tensor(name).unwrap();
+        assert_eq!(view.dtype(), Dtype::F32, "{name}");
+        let values = view
+            .data()
+            .chunks_exact(4)
+            .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+            .collect();
+        (values, view.shape().to_vec())
+    }
+
+    pub fn integers(&self, name: &str) -> Vec<i64> {
+        let file = SafeTensors::deserialize(&self.bytes).unwrap();
+        let view = file.tensor(name).unwrap();
+        match view.dtype() {
+            Dtype::I32 => view
+                .data()
+                .chunks_exact(4)
+                .map(|bytes| i32::from_le_bytes(bytes.try_into().unwrap()).into())
+                .collect(),
+            Dtype::I64 => view
+                .data()
+                .chunks_exact(8)
+                .map(|bytes| i64::from_le_bytes(bytes.try_into().unwrap()))
+                .collect(),
+            other => panic!("{name} is {other:?}"),
+        }
+    }
+
+    /// Rows of token ids, each cut after its end token (the largest id).
+    pub fn prompts(&self, name: &str) -> Vec<Vec<u32>> {
+        self.integers(name)
+            .chunks_exact(77)
+            .map(|ids| {
+                let end = *ids.iter().max().unwrap();
+                let length = ids.iter().position(|&id| id == end).unwrap() + 1;
+                ids[..length].iter().map(|&id| id as u32).collect()
+            })
+            .collect()
+    }
+
+    pub fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
+        let (values, shape) = self.values(name);
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+
+    /// Asserts ‖actual − expected‖ ≤ tolerance · ‖expected‖.
+    #[track_caller]
+    pub fn assert_close<const D: usize>(&self, name: &str, actual: Tensor<D>, tolerance: f64) {
+        let (expected, shape) = self.values(name);
+        assert_eq!(actual.dims().to_vec(), shape, "shape of {name}");
+        assert_values_close(name, &elements(actual), &expected, tolerance);
+    }
+}
+
+pub fn elements<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.inner().into_data().try_to_vec().unwrap()
+}
+
+#[track_caller]
+pub fn assert_values_close(what: &str, actual: &[f32], expected: &[f32], tolerance: f64) {
+    let error = relative_error(actual, expected);
+    assert!(
+        error <= tolerance,
+        "{what} is off by {error:.2e}, allowed {tolerance:.0e}"
+    );
+}
+
+/// ‖a − b‖ / ‖b‖.
+pub fn relative_error(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let difference = norm(&mut a.iter().zip(b).map(|(&a, &b)| f64::from(a) - f64::from(b)));
+    difference / norm(&mut b.iter().map(|&b| f64::from(b)))
+}
+
+/// One of the two golden models.
+pub fn model(name: &str, device: &Device) -> Clip {
+    let config = match name {
+        "clip_vit" => ClipConfig {
+            embedding_width: 128,
+            activation: Activation::QuickGelu,
+            image: ImageTowerConfig::Vit(VitConfig {
+                image_size: 32,
+                patch_size: 8,
+                width: 128,
+                layers: 2,
+                heads: 2,
+            }),
+            text: TextTowerConfig {
+                context_length: 77,
+                vocabulary_size: 1024,
+                width: 128,
+                layers: 2,
+                heads: 2,
+            },
+        },
+        _ => ClipConfig {
+            embedding_width: 128,
+            activation: Activation::QuickGelu,
+            image: ImageTowerConfig::ResNet(ResNetConfig {
+                image_size: 64,
+                width: 8,
+                blocks: [1, 1, 1, 1],
+                heads: 4,
+            }),
+            text: TextTowerConfig {
+                context_length: 77,
+                vocabulary_size: 1024,
+                width: 64,
+                layers: 2,
+                heads: 1,
+            },
+        },
+    };
+    let bytes = std::fs::read(golden(&format!("{name}.safetensors"))).unwrap();
+    Clip::build(
+        &mut Source(SafeTensors::deserialize(&bytes).unwrap(), device),
+        &config,
+    )
+    .unwrap()
+}
+struct Source<'a>(SafeTensors<'a>, &'a Device);
+impl contextune::backbone::ParameterSource for Source<'_> {
+    type Error = safetensors::SafeTensorError;
+    fn parameter<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Tensor<D>, Self::Error> {
+        let view = self.0.tensor(name)?;
+        let v: Vec<f32> = view
+            .data()
+            .chunks_exact(2)
+            .map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32())
+            .collect();
+        Ok(Tensor::from_data(TensorData::new(v, shape), self.1))
+    }
+}

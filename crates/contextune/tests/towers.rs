@@ -1,0 +1,309 @@
+//! Towers and CoOp against the values of the official code, and the forest walk against the plain walk.
+
+mod common;
+
+use std::ops::ControlFlow;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use common::{Golden, assert_values_close, elements};
+use contextune::backbone::{
+    Activation, ParameterSource, PromptLayout, Row, TextTower, TextTowerConfig,
+};
+use contextune::objective::similarity;
+use contextune::prompt::{
+    Classification,
+    coop::{CONTEXT, CoOp},
+};
+use contextune::train::{
+    EpochMetrics, FitSettings, Observer, Optimizer, Parameters, Progress, Schedule, Task,
+    TrainError, TrainingState, fit,
+};
+use proptest::prelude::*;
+
+const TOLERANCE: f64 = 1e-4;
+/// On what the optimiser moved, final − initial.
+const MOVED_TOLERANCE: f64 = 2e-5;
+
+#[test]
+fn vit_features_and_logits_equal_the_official_ones() {
+    features_and_logits_equal_the_official_ones("clip_vit");
+}
+
+#[test]
+fn resnet_features_and_logits_equal_the_official_ones() {
+    features_and_logits_equal_the_official_ones("clip_rn");
+}
+
+fn features_and_logits_equal_the_official_ones(model: &str) {
+    let device = Device::flex();
+    let clip = common::model(model, &device);
+    let io = Golden::open(&format!("{model}_io.safetensors"));
+
+    let images = clip.image.forward(io.tensor("images", &device));
+    io.assert_close("image_features", images.clone(), TOLERANCE);
+    let prompts = io.prompts("tokens");
+    let plain = clip.text.encode_tokens(&prompts).unwrap();
+    io.assert_close("text_features", plain.clone(), TOLERANCE);
+    let forest = clip.text.encode_frozen(&prompts).unwrap();
+    io.assert_close("text_features", forest, TOLERANCE);
+    let logits = similarity::logits(images, plain, clip.logit_scale);
+    io.assert_close("logits_per_image", logits.clone(), TOLERANCE);
+    io.assert_close("logits_per_text", logits.transpose(), TOLERANCE);
+}
+
+#[test]
+fn coop_learns_as_the_official_code_does() {
+    for (model, name, weight_decay) in [
+        ("clip_vit", "coop_vit_unified_end", 5e-4),
+        ("clip_vit", "coop_vit_unified_end_init", 5e-4),
+        ("clip_vit", "coop_vit_unified_end_decay", 0.2),
+        ("clip_rn", "coop_rn_unified_end", 5e-4),
+    ] {
+        coop_replays(model, name, weight_decay);
+    }
+}
+
+fn coop_replays(model: &str, name: &str, weight_decay: f32) {
+    let device = Device::flex();
+    let clip = common::model(model, &device);
+    let expected = Golden::open(&format!("{name}.safetensors"));
+    let context_length = expected.metadata("n_ctx").parse().unwrap();
+    let prompts = expected.prompts("prompts_tokens");
+    let coop = CoOp::new(&clip.text, clip.logit_scale, &prompts, context_length).unwrap();
+    let labels: Vec<usize> = expected
+        .integers("labels")
+        .iter()
+        .map(|&label| label as usize)
+        .collect();
+    let examples = labels.len();
+    let images = expected.tensor("image_features", &device);
+    let task = Classification::new(coop, images, labels, examples, 1);
+    let mut parameters = Parameters::default();
+    parameters.insert(CONTEXT, expected.tensor::<2>("ctx0", &device));
+
+    // The first forward and backward pass.
+    let text_features = task.prompt().text_features(&parameters).unwrap();
+    expected.assert_close("text_features", text_features, TOLERANCE);
+    let leaves = parameters.tracked();
+    let first = task.loss(&leaves, 0, 0).unwrap();
+    let loss: f32 = first.loss.clone().inner().into_scalar();
+    let expected_loss = expected.values("loss").0[0];
+    assert!(
+        (loss - expected_loss).abs() <= 1e-4 * expected_loss + 1e-5,
+        "{name}: loss {loss}"
+    );
+    let gradients = leaves.gradients(&mut first.loss.backward());
+    let gradient = elements(gradients[CONTEXT].clone());
+    assert_values_close(name, &gradient, &expected.values("grad_ctx0").0, TOLERANCE);
+
+    // The official steps, through the one loop.
+    let rates = expected.values("lrs").0;
+    let settings = FitSettings {
+        epochs: rates.len(),
+        learning_rate: 0.002,
+        optimizer: Optimizer::Sgd {
+            momentum: 0.9,
+            weight_decay,
+        },
+        schedule: Schedule::CoOp { warmup: 1e-5 },
+    };
+    let mut state = TrainingState::new(parameters);
+    let mut losses = Losses::default();
+    fit(&task, &settings, &mut state, &mut losses).unwrap();
+    for (epoch, (loss, expected)) in losses
+        .losses
+        .iter()
+        .zip(expected.values("losses").0)
+        .enumerate()
+    {
+        assert!(
+            (loss - expected).abs() <= 1e-4 * expected + 1e-5,
+            "{name}: loss of epoch {epoch} is {loss}, expected {expected}"
+        );
+    }
+    let (initial, _) = expected.values("ctx0");
+    let moved = |context: Vec<f32>| -> Vec<f32> {
+        context.iter().zip(&initial).map(|(a, b)| a - b).collect()
+    };
+    let actual = moved(state.parameters.data(CONTEXT).unwrap());
+    let official = moved(expected.values("ctx_final").0);
+    assert_values_close(name, &actual, &official, MOVED_TOLERANCE);
+}
+
+#[derive(Default)]
+struct Losses {
+    losses: Vec<f32>,
+}
+
+impl Observer for Losses {
+    fn epoch(
+        &mut self,
+        metrics: &EpochMetrics,
+        _state: &TrainingState,
+    ) -> Result<ControlFlow<()>, TrainError> {
+        self.losses.push(metrics.loss);
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+#[test]
+fn the_learning_rate_is_the_official_one_at_every_epoch() {
+    let text = std::fs::read_to_string(common::golden("lr_schedule.json")).unwrap();
+    let official: std::collections::BTreeMap<usize, Vec<f64>> =
+        serde_json::from_str(&text).unwrap();
+    assert_eq!(official.len(), 4);
+    for (epochs, rates) in official {
+        for (epoch, expected) in rates.into_iter().enumerate() {
+            let progress = Progress {
+                epoch,
+                epochs,
+                step: epoch,
+                steps: epochs,
+            };
+            let rate = Schedule::CoOp { warmup: 1e-5 }.learning_rate(0.002, progress);
+            assert!(
+                (f64::from(rate) - expected).abs() <= 1e-9,
+                "{epoch} of {epochs}"
+            );
+        }
+    }
+}
+
+/// A text tower of random weights from a seed.
+fn random_tower(layers: usize, heads: usize, seed: u64, device: &Device) -> TextTower {
+    let width = 8 * heads;
+    let config = TextTowerConfig {
+        context_length: 77,
+        vocabulary_size: 20,
+        width,
+        layers,
+        heads,
+    };
+    let mut source = RandomWeights {
+        state: seed,
+        device,
+    };
+    TextTower::build(&mut source, &config, 12, Activation::QuickGelu).unwrap()
+}
+
+struct RandomWeights<'a> {
+    state: u64,
+    device: &'a Device,
+}
+
+impl RandomWeights<'_> {
+    /// Uniform in −0.5 .. 0.5 from a 64-bit linear congruential generator.
+    fn next(&mut self) -> f32 {
+        self.state = self
+            .state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    }
+}
+
+impl ParameterSource for RandomWeights<'_> {
+    type Error = std::convert::Infallible;
+
+    fn parameter<const D: usize>(
+        &mut self,
+        _name: &str,
+        shape: [usize; D],
+    ) -> Result<Tensor<D>, Self::Error> {
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| self.next()).collect();
+        Ok(Tensor::from_data(
+            TensorData::new(values, shape),
+            self.device,
+        ))
+    }
+}
+
+const LEARNED_ROWS: usize = 6;
+
+/// Prompts that share beginnings now and then, with tokens and learned rows in any order.
+fn layouts() -> impl Strategy<Value = Vec<Vec<Row>>> {
+    let row = prop_oneof![
+        (0..20u32).prop_map(Row::Token),
+        (0..LEARNED_ROWS).prop_map(Row::Learned)
+    ];
+    let run = prop::collection::vec(row, 1..8);
+    let stems = prop::collection::vec(run.clone(), 1..4);
+    let ends = prop::collection::vec((any::<prop::sample::Index>(), run), 1..24);
+    (stems, ends).prop_map(|(stems, ends)| {
+        ends.into_iter()
+            .map(|(stem, end)| {
+                let mut prompt = vec![Row::Token(18)];
+                prompt.extend(&stems[stem.index(stems.len())]);
+                prompt.extend(end);
+                prompt
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Values and gradients of the forest walk equal those of the plain walk over all 77 rows.
+    #[test]
+    fn the_forest_walk_equals_the_plain_walk(
+        prompts in layouts(), layers in 1..4usize, heads in 1..4usize, seed: u64,
+    ) {
+        let device = Device::flex();
+        let tower = random_tower(layers, heads, seed, &device);
+        let width = 8 * heads;
+        let mut random = RandomWeights { state: !seed, device: &device };
+        let mut parameters = Parameters::default();
+        parameters.insert("ctx", random.parameter("ctx", [LEARNED_ROWS, width]).unwrap());
+        let weights: Tensor<2> = random.parameter("weights", [prompts.len(), 12]).unwrap();
+
+        let run = |forest: bool| {
+            let leaves = parameters.tracked();
+            let learned = leaves.get::<2>("ctx").unwrap();
+            let features = if forest {
+                let prepared = tower.prepare(&PromptLayout::new(&prompts)).unwrap();
+                tower.encode(&prepared, Some(learned))
+            } else {
+                plain_features(&tower, &prompts, learned)
+            };
+            let values = elements(features.clone());
+            let loss = (features * weights.clone()).sum();
+            if !loss.is_tracked() {
+                return (values, None);
+            }
+            let gradient = leaves.gradients(&mut loss.backward()).remove("ctx").map(elements);
+            (values, gradient)
+        };
+        let (forest, forest_gradient) = run(true);
+        let (plain, plain_gradient) = run(false);
+        prop_assert!(common::relative_error(&forest, &plain) <= 1e-5);
+        let zero = vec![0.0; LEARNED_ROWS * width];
+        let forest_gradient = forest_gradient.unwrap_or_else(|| zero.clone());
+        let plain_gradient = plain_gradient.unwrap_or(zero);
+        if plain_gradient.iter().any(|&g| g != 0.0) {
+            prop_assert!(common::relative_error(&forest_gradient, &plain_gradient) <= 1e-4);
+        } else {
+            prop_assert!(forest_gradient.iter().all(|&g| g == 0.0));
+        }
+    }
+}
+
+/// All prompts padded to 77 rows, through the plain walk.
+fn plain_features(tower: &TextTower, prompts: &[Vec<Row>], learned: Tensor<2>) -> Tensor<2> {
+    let rows: Vec<Tensor<3>> = prompts
+        .iter()
+        .map(|prompt| {
+            let mut rows: Vec<Tensor<2>> = prompt
+                .iter()
+                .map(|row| match *row {
+                    Row::Token(id) => tower.embed(&[id]),
+                    Row::Learned(row) => learned.clone().narrow(0, row, 1),
+                })
+                .collect();
+            rows.push(tower.embed(&vec![0; 77 - prompt.len()]));
+            Tensor::cat(rows, 0).unsqueeze()
+        })
+        .collect();
+    let end: Vec<usize> = prompts.iter().map(|prompt| prompt.len() - 1).collect();
+    tower.encode_rows(Tensor::cat(rows, 0), &end)
+}
