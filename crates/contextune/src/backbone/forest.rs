@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
+use super::fused;
 use super::layout::{PromptLayout, Row};
 use super::plain::causal_mask;
 use super::transformer::{Block, attention, merge_heads, scale_query, split_heads};
@@ -394,7 +395,7 @@ impl Own {
             None => own_scores,
         };
         let length = own_scores.dims()[3];
-        let weights = activation::softmax(Tensor::cat(vec![chain_scores, own_scores], 3), 3);
+        let weights = fused::softmax(Tensor::cat(vec![chain_scores, own_scores], 3));
         let from_chain = weights
             .clone()
             .narrow(3, 0, above)

@@ -2,10 +2,7 @@
 
 use burn::tensor::{Bool, Tensor, activation, module};
 
-use super::{Activation, ParameterSource};
-
-/// Added to the variance in every layer norm of CLIP.
-const LAYER_NORM_EPSILON: f64 = 1e-5;
+use super::{Activation, ParameterSource, fused};
 
 /// (x − mean) / √(variance + 1e-5) · weight + bias over the last axis.
 #[derive(Clone, Debug)]
@@ -29,12 +26,7 @@ impl LayerNorm {
 
     /// `[.., width]` -> `[.., width]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        module::layer_norm(
-            x,
-            self.weight.clone(),
-            Some(self.bias.clone()),
-            LAYER_NORM_EPSILON,
-        )
+        fused::layer_norm(x, self.weight.clone(), self.bias.clone())
     }
 }
 
@@ -136,7 +128,7 @@ impl Block {
 
 fn activate<const D: usize>(u: Tensor<D>, kind: Activation) -> Tensor<D> {
     match kind {
-        Activation::QuickGelu => u.clone() * activation::sigmoid(u * 1.702),
+        Activation::QuickGelu => fused::quick_gelu(u),
         Activation::Gelu => activation::gelu(u),
     }
 }
@@ -172,7 +164,7 @@ pub fn attention(
         }
         None => scores,
     };
-    activation::softmax(scores, 3).matmul(value)
+    fused::softmax(scores).matmul(value)
 }
 
 /// q/√c: scaling the queries costs less than scaling the scores. The last axis is c.

@@ -1,3 +1,4 @@
 //! Features to logits and loss.
 
+pub mod contrastive;
 pub mod similarity;

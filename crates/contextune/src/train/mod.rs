@@ -7,7 +7,7 @@ mod schedule;
 
 pub use fit::{EpochMetrics, FitSettings, Observer, StepLoss, Task, TrainingState, fit};
 pub use optimizer::{Optimizer, OptimizerState};
-pub use parameters::Parameters;
+pub use parameters::{Collector, Parameters};
 pub use schedule::{Progress, Schedule};
 
 /// What can go wrong while training.

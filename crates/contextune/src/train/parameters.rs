@@ -148,3 +148,39 @@ impl ParameterSource for &Parameters {
         Ok(tensor)
     }
 }
+
+/// Passes parameters through from `source` and keeps them by name: building a tower from it collects all it has.
+#[derive(Debug)]
+pub struct Collector<S> {
+    source: S,
+    parameters: Parameters,
+}
+
+impl<S: ParameterSource> Collector<S> {
+    /// Nothing collected yet.
+    pub fn new(source: S) -> Self {
+        Self {
+            source,
+            parameters: Parameters::default(),
+        }
+    }
+
+    /// What was asked for so far.
+    pub fn into_parameters(self) -> Parameters {
+        self.parameters
+    }
+}
+
+impl<S: ParameterSource> ParameterSource for Collector<S> {
+    type Error = S::Error;
+
+    fn parameter<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Tensor<D>, S::Error> {
+        let tensor = self.source.parameter(name, shape)?;
+        self.parameters.insert(name, tensor.clone());
+        Ok(tensor)
+    }
+}

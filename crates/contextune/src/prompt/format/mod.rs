@@ -1,0 +1,5 @@
+//! Files that hold a learned prompt.
+
+mod safetensors;
+
+pub use safetensors::{PromptFile, PromptFileError};

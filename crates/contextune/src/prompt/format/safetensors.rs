@@ -1,0 +1,168 @@
+//! `prompt.safetensors`: the learned tensors, what they were learned for, and the text features they give.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::run::write_atomically;
+use crate::train::Parameters;
+
+/// Name of the stored class features.
+const TEXT_FEATURES: &str = "text_features";
+/// A prompt is a few kilobytes, its text features a few megabytes at most.
+const LARGEST_FILE: u64 = 1 << 30;
+
+/// A learned prompt with all that is needed to use it.
+#[derive(Clone, Debug)]
+pub struct PromptFile {
+    /// Method, as on the command line: `coop`, `zeroshot`, …
+    pub method: String,
+    /// Fingerprint of the model it was learned with.
+    pub fingerprint: String,
+    /// The classes, in the order of the rows of `text_features`.
+    pub class_names: Vec<String>,
+    /// What else the method has to say of itself, such as the position of the class name.
+    pub settings: HashMap<String, String>,
+    /// The learned tensors under the official names, f32.
+    pub parameters: Parameters,
+    /// Features of the class prompts, `[K, D]` in row-major order, not of unit length; with them, using the prompt
+    /// needs no text tower.
+    pub text_features: Option<Vec<f32>>,
+}
+
+/// What is wrong with a prompt file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PromptFileError {
+    /// The file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file is there but not a prompt.
+    #[error("{} is not a usable prompt file: {problem}", path.display())]
+    NotAPrompt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl PromptFile {
+    /// Writes the file; a kill leaves the old one or the new one.
+    pub fn write(&self, path: &Path) -> Result<(), PromptFileError> {
+        let wrong = |problem: String| PromptFileError::NotAPrompt {
+            path: path.into(),
+            problem,
+        };
+        let bytes_of = |values: Vec<f32>| -> Vec<u8> {
+            values.iter().flat_map(|value| value.to_le_bytes()).collect()
+        };
+        let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = self
+            .parameters
+            .names()
+            .map(|name| {
+                let shape = self.parameters.shape(name).unwrap_or_default().to_vec();
+                let values = self.parameters.data(name).unwrap_or_default();
+                (name.to_owned(), shape, bytes_of(values))
+            })
+            .collect();
+        if let Some(features) = &self.text_features {
+            let classes = self.class_names.len();
+            let shape = vec![classes, features.len() / classes.max(1)];
+            tensors.push((TEXT_FEATURES.into(), shape, bytes_of(features.clone())));
+        }
+        let views = tensors
+            .iter()
+            .map(|(name, shape, bytes)| {
+                Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?))
+            })
+            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+            .map_err(|error| wrong(error.to_string()))?;
+        let mut metadata = self.settings.clone();
+        metadata.insert("method".into(), self.method.clone());
+        metadata.insert("fingerprint".into(), self.fingerprint.clone());
+        let class_names =
+            serde_json::to_string(&self.class_names).map_err(|error| wrong(error.to_string()))?;
+        metadata.insert("classnames".into(), class_names);
+        let bytes = safetensors::serialize(views, Some(metadata))
+            .map_err(|error| wrong(error.to_string()))?;
+        write_atomically(path, &bytes).map_err(|source| PromptFileError::Io {
+            path: path.into(),
+            source,
+        })
+    }
+
+    /// Reads a file that [`PromptFile::write`] or another tool wrote.
+    pub fn read(path: &Path, device: &Device) -> Result<Self, PromptFileError> {
+        let io = |source| PromptFileError::Io {
+            path: path.into(),
+            source,
+        };
+        let wrong = |problem: String| PromptFileError::NotAPrompt {
+            path: path.into(),
+            problem,
+        };
+        let length = fs::metadata(path).map_err(io)?.len();
+        if length > LARGEST_FILE {
+            return Err(wrong(format!("{length} bytes is too large for a prompt")));
+        }
+        let bytes = fs::read(path).map_err(io)?;
+        let (_, header) =
+            SafeTensors::read_metadata(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let file =
+            SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let mut settings = header.metadata().clone().unwrap_or_default();
+        let mut take = |name: &str| {
+            settings
+                .remove(name)
+                .ok_or_else(|| wrong(format!("its metadata lacks {name}")))
+        };
+        let method = take("method")?;
+        let fingerprint = take("fingerprint")?;
+        let class_names: Vec<String> = serde_json::from_str(&take("classnames")?)
+            .map_err(|error| wrong(format!("its class names are no JSON list: {error}")))?;
+
+        let mut parameters = Parameters::default();
+        let mut text_features = None;
+        for (name, view) in file.iter() {
+            if view.dtype() != Dtype::F32 {
+                return Err(wrong(format!("{name} is {:?}, not F32", view.dtype())));
+            }
+            let (chunks, _) = view.data().as_chunks::<4>();
+            let values: Vec<f32> = chunks.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+            if let Some(row) = values.iter().position(|value| !value.is_finite()) {
+                return Err(wrong(format!("element {row} of {name} is not a finite number")));
+            }
+            if name == TEXT_FEATURES {
+                if view.shape().len() != 2 || view.shape()[0] != class_names.len() {
+                    return Err(wrong(format!(
+                        "{TEXT_FEATURES} has shape {:?} for {} classes",
+                        view.shape(),
+                        class_names.len()
+                    )));
+                }
+                text_features = Some(values);
+            } else {
+                parameters.insert_data(&name, view.shape(), values, device);
+            }
+        }
+        Ok(Self {
+            method,
+            fingerprint,
+            class_names,
+            settings,
+            parameters,
+            text_features,
+        })
+    }
+}

@@ -1,0 +1,347 @@
+//! The run folder: what a training run was, what came of it, and how to go on.
+//!
+//! ```text
+//! run.toml             all settings, resolved
+//! prompt.safetensors   what was learned
+//! metrics.jsonl        a line an epoch
+//! result.json          accuracy on the test split
+//! resume/              the training state, while the run is unfinished
+//! ```
+//!
+//! Every file is written beside its place and renamed into it: a kill leaves the old or the new state.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::train::{EpochMetrics, OptimizerState, Parameters, TrainingState};
+
+const SETTINGS: &str = "run.toml";
+const PROMPT: &str = "prompt.safetensors";
+const METRICS: &str = "metrics.jsonl";
+const RESULT: &str = "result.json";
+const RESUME: &str = "resume";
+const STATE: &str = "state.safetensors";
+
+/// A folder that holds one run.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+/// The outcome of a run on the test split; `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// Method, as on the command line.
+    pub method: String,
+    /// Share of the test pictures that were classified rightly.
+    pub accuracy: f32,
+    /// The same for each class, by name; classes without test pictures are left out.
+    pub per_class: BTreeMap<String, f32>,
+    /// Training pictures for each class; absent: all.
+    pub shots: Option<usize>,
+    /// Seed of everything random in the run.
+    pub seed: u64,
+    /// Which classes: all, base or new.
+    pub subset: String,
+    /// Learned numbers.
+    pub parameters: usize,
+    /// Seconds of training, without encoding and evaluation.
+    pub train_seconds: f64,
+    /// Largest resident memory of the process so far, in bytes; absent where the system does not tell.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// What goes wrong with run folders.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The folder is there already.
+    #[error("{} exists already: choose another folder with --out, or replace it with --force", path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Not a run folder.
+    #[error("{} is not a run folder: it has no {SETTINGS}", path.display())]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file of the run cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file of the run does not hold what it should.
+    #[error("{} is damaged: {problem}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl RunFolder {
+    /// Makes the folder and writes its settings. A folder that is there already is replaced only if `force`.
+    pub fn create(path: &Path, settings: &impl Serialize, force: bool) -> Result<Self, RunError> {
+        let replaced = if path.exists() {
+            if !force {
+                return Err(RunError::Exists { path: path.into() });
+            }
+            if !path.join(SETTINGS).is_file() && !is_empty_folder(path) {
+                return Err(RunError::NotARun { path: path.into() });
+            }
+            let aside = path.with_extension(format!("replaced-{}", std::process::id()));
+            fs::rename(path, &aside).map_err(at(path))?;
+            Some(aside)
+        } else {
+            None
+        };
+        fs::create_dir_all(path).map_err(at(path))?;
+        let run = Self { path: path.into() };
+        run.write_settings(settings)?;
+        if let Some(aside) = replaced {
+            fs::remove_dir_all(&aside).map_err(at(&aside))?;
+        }
+        Ok(run)
+    }
+
+    /// A run that is there.
+    pub fn open(path: &Path) -> Result<Self, RunError> {
+        match path.join(SETTINGS).is_file() {
+            true => Ok(Self { path: path.into() }),
+            false => Err(RunError::NotARun { path: path.into() }),
+        }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the learned prompt is or will be.
+    pub fn prompt_file(&self) -> PathBuf {
+        self.path.join(PROMPT)
+    }
+
+    fn write_settings(&self, settings: &impl Serialize) -> Result<(), RunError> {
+        let path = self.path.join(SETTINGS);
+        let text = toml::to_string(settings).map_err(|error| RunError::Damaged {
+            path: path.clone(),
+            problem: error.to_string(),
+        })?;
+        write_atomically(&path, text.as_bytes()).map_err(at(&path))
+    }
+
+    /// The settings the run was made with.
+    pub fn settings<S: DeserializeOwned>(&self) -> Result<S, RunError> {
+        let path = self.path.join(SETTINGS);
+        let text = fs::read_to_string(&path).map_err(at(&path))?;
+        toml::from_str(&text).map_err(|error| RunError::Damaged {
+            path,
+            problem: error.to_string(),
+        })
+    }
+
+    /// Writes the metrics of all epochs so far.
+    pub fn write_metrics(&self, metrics: &[EpochMetrics]) -> Result<(), RunError> {
+        let path = self.path.join(METRICS);
+        let mut text = String::new();
+        for epoch in metrics {
+            text.push_str(&json(epoch, &path)?);
+            text.push('\n');
+        }
+        write_atomically(&path, text.as_bytes()).map_err(at(&path))
+    }
+
+    /// The metrics of all epochs so far, oldest first; none if nothing was written.
+    pub fn metrics(&self) -> Result<Vec<EpochMetrics>, RunError> {
+        let path = self.path.join(METRICS);
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let text = fs::read_to_string(&path).map_err(at(&path))?;
+        text.lines()
+            .map(|line| serde_json::from_str(line).map_err(damaged(&path)))
+            .collect()
+    }
+
+    /// Writes the outcome and forgets the training state: the run is finished.
+    pub fn finish(&self, result: &impl Serialize) -> Result<(), RunError> {
+        let path = self.path.join(RESULT);
+        let text = json(result, &path)?;
+        write_atomically(&path, text.as_bytes()).map_err(at(&path))?;
+        let resume = self.path.join(RESUME);
+        match resume.exists() {
+            true => fs::remove_dir_all(&resume).map_err(at(&resume)),
+            false => Ok(()),
+        }
+    }
+
+    /// The outcome, if the run is finished.
+    pub fn result<R: DeserializeOwned>(&self) -> Result<Option<R>, RunError> {
+        let path = self.path.join(RESULT);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(&path).map_err(at(&path))?;
+        serde_json::from_str(&text).map(Some).map_err(damaged(&path))
+    }
+
+    /// Writes the training state after a whole epoch.
+    pub fn save_state(&self, state: &TrainingState) -> Result<(), RunError> {
+        let folder = self.path.join(RESUME);
+        fs::create_dir_all(&folder).map_err(at(&folder))?;
+        let path = folder.join(STATE);
+        let bytes = state_to_bytes(state).map_err(damaged(&path))?;
+        write_atomically(&path, &bytes).map_err(at(&path))
+    }
+
+    /// The training state to go on from, if the run is unfinished and has one.
+    pub fn state(&self, device: &Device) -> Result<Option<TrainingState>, RunError> {
+        let path = self.path.join(RESUME).join(STATE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let bytes = fs::read(&path).map_err(at(&path))?;
+        state_from_bytes(&bytes, device).map(Some).map_err(|problem| {
+            RunError::Damaged {
+                path,
+                problem,
+            }
+        })
+    }
+}
+
+/// Writes `bytes` beside `path` and renames it into place.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.partial", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&beside)?;
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        // The error that matters is the one above.
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+fn state_to_bytes(state: &TrainingState) -> Result<Vec<u8>, safetensors::SafeTensorError> {
+    let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    let mut add = |name: String, shape: &[usize], values: Vec<f32>| {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        tensors.push((name, shape.to_vec(), bytes));
+    };
+    for name in state.parameters.names() {
+        let shape = state.parameters.shape(name).unwrap_or_default();
+        let values = state.parameters.data(name).unwrap_or_default();
+        add(format!("parameters/{name}"), shape, values);
+    }
+    for (group, moments) in [("first", &state.optimizer.first), ("second", &state.optimizer.second)] {
+        for (name, moment) in moments {
+            let values: Vec<f32> = moment.to_data().try_to_vec().unwrap_or_default();
+            add(format!("{group}/{name}"), &[values.len()], values);
+        }
+    }
+    let views = tensors
+        .iter()
+        .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
+    let counters = [
+        ("epochs_done", state.epochs_done),
+        ("steps", state.optimizer.steps),
+    ];
+    let counters = counters
+        .map(|(name, count)| (name.to_owned(), count.to_string()))
+        .into();
+    safetensors::serialize(views, Some(counters))
+}
+
+fn state_from_bytes(bytes: &[u8], device: &Device) -> Result<TrainingState, String> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
+    let counter = |name: &str| -> Result<usize, String> {
+        header
+            .metadata()
+            .as_ref()
+            .and_then(|metadata| metadata.get(name))
+            .and_then(|count| count.parse().ok())
+            .ok_or_else(|| format!("it does not say {name}"))
+    };
+    let (epochs_done, steps) = (counter("epochs_done")?, counter("steps")?);
+    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let mut parameters = Parameters::default();
+    let mut moments = Parameters::default();
+    for (name, view) in file.iter() {
+        let values: Vec<f32> = view
+            .data()
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|&bytes| f32::from_le_bytes(bytes))
+            .collect();
+        match name.strip_prefix("parameters/") {
+            Some(name) => parameters.insert_data(name, view.shape(), values, device),
+            None => moments.insert_data(name, &[values.len()], values, device),
+        }
+    }
+    let moments_of = |group: &str| {
+        moments
+            .names()
+            .filter_map(|name| {
+                let moment = moments.get::<1>(name).ok()?;
+                Some((name.strip_prefix(group)?.to_owned(), moment))
+            })
+            .collect()
+    };
+    let optimizer = OptimizerState {
+        steps,
+        first: moments_of("first/"),
+        second: moments_of("second/"),
+    };
+    Ok(TrainingState {
+        epochs_done,
+        parameters,
+        optimizer,
+    })
+}
+
+fn json(value: &impl Serialize, path: &Path) -> Result<String, RunError> {
+    serde_json::to_string(value).map_err(damaged(path))
+}
+
+fn is_empty_folder(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> RunError + use<> {
+    let path = path.to_owned();
+    |source| RunError::Io { path, source }
+}
+
+fn damaged<E: ToString>(path: &Path) -> impl FnOnce(E) -> RunError + use<E> {
+    let path = path.to_owned();
+    move |error| RunError::Damaged {
+        path,
+        problem: error.to_string(),
+    }
+}
