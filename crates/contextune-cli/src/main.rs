@@ -1,1 +1,65 @@
-fn main() {}
+//! The command `contextune`: arguments, progress and printing around the library.
+
+mod commands;
+mod options;
+mod screen;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Learn prompts for frozen vision-language models.
+///
+/// Try it now, offline: contextune demo
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+struct Arguments {
+    #[command(flatten)]
+    everywhere: options::Everywhere,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(commands::demo::Arguments),
+    Classify(commands::classify::Arguments),
+    Train(commands::train::Arguments),
+    Resume(commands::resume::Arguments),
+    Eval(commands::eval::Arguments),
+    Predict(commands::predict::Arguments),
+    Encode(commands::encode::Arguments),
+    Tokenize(commands::tokenize::Arguments),
+    Pretrain(commands::pretrain::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = arguments
+        .everywhere
+        .setup()
+        .and_then(|context| match arguments.command {
+            Command::Demo(arguments) => commands::demo::run(arguments, &context),
+            Command::Classify(arguments) => commands::classify::run(arguments, &context),
+            Command::Train(arguments) => commands::train::run(arguments, &context),
+            Command::Resume(arguments) => commands::resume::run(arguments, &context),
+            Command::Eval(arguments) => commands::eval::run(arguments, &context),
+            Command::Predict(arguments) => commands::predict::run(arguments, &context),
+            Command::Encode(arguments) => commands::encode::run(arguments, &context),
+            Command::Tokenize(arguments) => commands::tokenize::run(arguments, &context),
+            Command::Pretrain(arguments) => commands::pretrain::run(arguments, &context),
+        });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            match error.is::<options::WrongUsage>() {
+                true => ExitCode::from(2),
+                false => ExitCode::FAILURE,
+            }
+        }
+    }
+}

@@ -1,9 +1,20 @@
 //! Contextune learns prompts for frozen vision–language models.
 //!
-//! The modules are stations on the way of the data: frozen networks ([`backbone`]) turn pictures and texts into
-//! features; a prompt ([`prompt`]) is what is learned ([`train`]) so that an [`objective`] on those features falls.
+//! The modules are stations on the way of the data: pictures ([`image`]), texts ([`text`]) and the examples of a data set
+//! ([`data`]) go through frozen networks ([`backbone`], read by [`checkpoint`]) and become [`features`]; a prompt
+//! ([`prompt`]) is what is learned ([`train`]) so that an [`objective`] on those features falls; [`evaluate`] says how
+//! well, and a [`run`] keeps it all.
 
 pub mod backbone;
+pub mod checkpoint;
+pub mod data;
+pub mod evaluate;
+pub mod features;
+pub mod image;
+pub mod model;
 pub mod objective;
+pub mod pretrain;
 pub mod prompt;
+pub mod run;
+pub mod text;
 pub mod train;

@@ -21,7 +21,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::train::{EpochMetrics, OptimizerState, Parameters, TrainingState};
+use crate::train::{OptimizerState, Parameters, TrainingState};
 
 const SETTINGS: &str = "run.toml";
 const PROMPT: &str = "prompt.safetensors";
@@ -156,7 +156,7 @@ impl RunFolder {
     }
 
     /// Writes the metrics of all epochs so far.
-    pub fn write_metrics(&self, metrics: &[EpochMetrics]) -> Result<(), RunError> {
+    pub fn write_metrics(&self, metrics: &[impl Serialize]) -> Result<(), RunError> {
         let path = self.path.join(METRICS);
         let mut text = String::new();
         for epoch in metrics {
@@ -167,7 +167,7 @@ impl RunFolder {
     }
 
     /// The metrics of all epochs so far, oldest first; none if nothing was written.
-    pub fn metrics(&self) -> Result<Vec<EpochMetrics>, RunError> {
+    pub fn metrics<M: DeserializeOwned>(&self) -> Result<Vec<M>, RunError> {
         let path = self.path.join(METRICS);
         if !path.exists() {
             return Ok(Vec::new());

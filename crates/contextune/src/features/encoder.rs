@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::backbone::{ImageTower, PixelNormalisation};
-use crate::image::{self, ImageError, OpenOptions, Preprocess};
+use crate::image::{self, DecodeOptions, ImageError, Preprocess};
 
 /// Pictures that go through the tower at once.
 const BATCH: usize = 32;
@@ -22,7 +22,7 @@ pub struct PictureEncoder {
     /// From a decoded picture to the tower's square.
     pub preprocess: Preprocess,
     /// How pictures are decoded, and what is refused.
-    pub decoding: OpenOptions,
+    pub decoding: DecodeOptions,
     /// Where the tower runs.
     pub device: Device,
 }
@@ -86,7 +86,7 @@ impl PictureEncoder {
 
     /// Features of pictures that are decoded already: pixels `[B, 3, size, size]` in 0..1, one after another.
     pub fn features(&self, pixels: Vec<f32>) -> Vec<f32> {
-        let size = self.preprocess.size;
+        let size = self.preprocess.size as usize;
         let batch = pixels.len() / (3 * size * size);
         let pixels = TensorData::new(pixels, [batch, 3, size, size]);
         let pixels = Tensor::from_data(pixels, &self.device);
@@ -98,7 +98,9 @@ impl PictureEncoder {
     }
 
     fn pixels(&self, path: &Path) -> Result<Vec<f32>, ImageError> {
-        let picture = image::open(path, &self.decoding)?;
-        Ok(self.preprocess.apply(&picture)?.to_unit_floats())
+        let prepared = self.preprocess.apply(&image::open(path, &self.decoding)?);
+        let mut pixels = vec![0.0; prepared.as_bytes().len()];
+        prepared.write_unit_floats(&mut pixels)?;
+        Ok(pixels)
     }
 }

@@ -93,8 +93,9 @@ impl ParameterSource for Initialiser<'_> {
         shape: [usize; D],
     ) -> Result<Tensor<D>, Infallible> {
         let elements = shape.iter().product();
+        let distribution = self.distribution(name, &shape);
         let random = &mut self.random;
-        let values: Vec<f32> = match self.distribution(name, &shape) {
+        let values: Vec<f32> = match distribution {
             Initial::Constant(value) => vec![value; elements],
             Initial::Normal(deviation) => Normal::new(0.0, deviation)
                 .expect("a standard deviation is finite")

@@ -6,6 +6,8 @@ use crate::train::{Parameters, TrainError};
 
 mod classification;
 pub mod coop;
+pub mod format;
+pub mod zeroshot;
 
 pub use classification::Classification;
 

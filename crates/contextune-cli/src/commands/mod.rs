@@ -1,0 +1,11 @@
+//! One file for each subcommand.
+
+pub mod classify;
+pub mod demo;
+pub mod encode;
+pub mod eval;
+pub mod predict;
+pub mod pretrain;
+pub mod resume;
+pub mod tokenize;
+pub mod train;

@@ -1,0 +1,248 @@
+//! OpenCLIP: training checkpoints (`.pt`), and folders with `open_clip_config.json`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::error::{Error, Result};
+use super::tensor::{Bytes, TensorTable};
+use super::torch_archive::TorchArchive;
+use super::weights::Weights;
+use super::{
+    Checkpoint, Format, Normalization, OpenOptions, existing_file, openai, read_json, recognize,
+    safetensors,
+};
+use crate::backbone::{Activation, ImageTowerConfig};
+
+pub(super) const CONFIG_FILE: &str = "open_clip_config.json";
+/// Files that hold weights, the preferred first.
+pub(super) const WEIGHT_FILES: [&str; 2] =
+    ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"];
+
+/// `open_clip_config.json`
+#[derive(Deserialize)]
+struct Config {
+    model_cfg: Model,
+    #[serde(default)]
+    preprocess_cfg: Preprocess,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    #[serde(default)]
+    quick_gelu: bool,
+    vision_cfg: Tower,
+    text_cfg: Tower,
+}
+
+/// The settings of a tower that its shapes do not tell, and the rest.
+#[derive(Deserialize)]
+struct Tower {
+    head_width: Option<usize>,
+    heads: Option<usize>,
+    #[serde(flatten)]
+    rest: BTreeMap<String, Value>,
+}
+
+#[derive(Default, Deserialize)]
+struct Preprocess {
+    mean: Option<[f32; 3]>,
+    std: Option<[f32; 3]>,
+    interpolation: Option<String>,
+    resize_mode: Option<String>,
+}
+
+/// Settings of a tower that its shapes tell or that matter only in training.
+const HARMLESS: [&str; 10] = [
+    "context_length",
+    "image_size",
+    "layers",
+    "mlp_ratio",
+    "output_tokens",
+    "patch_dropout",
+    "patch_size",
+    "tokenizer_kwargs",
+    "vocab_size",
+    "width",
+];
+/// Settings that change the computation, with the values that leave it CLIP's. `null` and `false` do too.
+const CLIP_VALUES: [(&str, &str); 4] = [
+    ("pool_type", "tok"),
+    ("pool_type", "argmax"),
+    ("pos_embed_type", "learnable"),
+    ("proj_type", "linear"),
+];
+
+/// Opens a checkpoint of tensors under OpenAI's names, as `torch.save` wrote it.
+///
+/// The file does not say its activation: GELU is taken, which most of OpenCLIP's own models have, with a warning.
+pub(super) fn open_without_config(
+    path: &Path,
+    tensors: TensorTable,
+    options: OpenOptions,
+) -> Result<Checkpoint> {
+    let tensors = plain_names(tensors);
+    // A re-saved OpenAI model keeps the three sizes that OpenCLIP never writes.
+    let from_openai = tensors.keys().any(|name| openai::is_openai_size(name));
+    let mut warnings = Vec::new();
+    let activation = match options.activation {
+        Some(activation) => activation,
+        None if from_openai => Activation::QuickGelu,
+        None => {
+            warnings.push(format!(
+                "{}: the file does not say its activation; GELU is taken. Models trained with QuickGELU (OpenAI's, \
+                 and OpenCLIP's whose name ends in -quickgelu) need --activation quickgelu",
+                path.display()
+            ));
+            Activation::Gelu
+        }
+    };
+    let config = openai::config_from_shapes(path, &tensors, activation, openai::Heads::default())?;
+    openai::check_config(path, &config)?;
+    Ok(Checkpoint {
+        format: Format::OpenClip,
+        weights: Weights::assemble(path, &config, tensors, openai::same_name)?,
+        config,
+        tokenizer_file: None,
+        normalization: Normalization::OPENAI,
+        warnings,
+    })
+}
+
+/// Opens a folder with its weights.
+pub(super) fn open_folder(folder: &Path, options: OpenOptions) -> Result<Checkpoint> {
+    let path = WEIGHT_FILES
+        .into_iter()
+        .find_map(|name| existing_file(folder, name))
+        .ok_or_else(|| {
+            Error::not_a_checkpoint(
+                folder,
+                "a folder without weights",
+                format!("it needs one of {}", WEIGHT_FILES.join(", ")),
+            )
+        })?;
+    let file = Bytes::map(&path)?;
+    let tensors = match recognize::container(&file)? {
+        recognize::Container::Safetensors => safetensors::read(&file)?.tensors,
+        recognize::Container::Torch => TorchArchive::from_bytes(file)?.tensors()?,
+    };
+    recognize::refuse_other_families(&path, &tensors)?;
+    open(folder, &path, tensors, options)
+}
+
+/// Opens the weights of the file `path` with the configuration of `folder`.
+pub(super) fn open(
+    folder: &Path,
+    path: &Path,
+    tensors: TensorTable,
+    options: OpenOptions,
+) -> Result<Checkpoint> {
+    let config_file = folder.join(CONFIG_FILE);
+    let Config {
+        model_cfg: model,
+        preprocess_cfg: preprocess,
+    } = read_json(&config_file)?;
+    refuse_other_towers(&config_file, "vision_cfg", &model.vision_cfg)?;
+    refuse_other_towers(&config_file, "text_cfg", &model.text_cfg)?;
+
+    let tensors = plain_names(tensors);
+    let activation = match (options.activation, model.quick_gelu) {
+        (Some(activation), _) => activation,
+        (None, true) => Activation::QuickGelu,
+        (None, false) => Activation::Gelu,
+    };
+    let heads = openai::Heads {
+        image: None,
+        text: model.text_cfg.heads,
+    };
+    let mut config = openai::config_from_shapes(path, &tensors, activation, heads)?;
+    if let Some(head_width) = model.vision_cfg.head_width {
+        let (width, heads) = match &mut config.image {
+            ImageTowerConfig::Vit(vit) => (vit.width, &mut vit.heads),
+            ImageTowerConfig::ResNet(resnet) => {
+                (resnet.width.saturating_mul(32), &mut resnet.heads)
+            }
+        };
+        *heads = width.checked_div(head_width).unwrap_or(0);
+    }
+    openai::check_config(&config_file, &config)?;
+    let (normalization, warnings) = preprocessing(&config_file, preprocess)?;
+    Ok(Checkpoint {
+        format: Format::OpenClip,
+        weights: Weights::assemble(path, &config, tensors, openai::same_name)?,
+        config,
+        tokenizer_file: existing_file(folder, "tokenizer.json"),
+        normalization,
+        warnings,
+    })
+}
+
+/// What wrappers put in front of OpenAI's names: DistributedDataParallel, torch.compile, and OpenCLIP's CustomTextCLIP
+/// for the text tower.
+const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "text."];
+
+fn plain_names(tensors: TensorTable) -> TensorTable {
+    tensors
+        .into_iter()
+        .map(|(name, tensor)| {
+            let mut plain = &*name;
+            while let Some(rest) = WRAPPERS
+                .iter()
+                .find_map(|wrapper| plain.strip_prefix(wrapper))
+            {
+                plain = rest;
+            }
+            (plain.to_owned(), tensor)
+        })
+        .collect()
+}
+
+/// Whether some names are not OpenAI's only because of what a wrapper put in front.
+pub(super) fn has_wrapped_names(tensors: &TensorTable) -> bool {
+    tensors
+        .keys()
+        .any(|name| WRAPPERS.iter().any(|wrapper| name.starts_with(wrapper)))
+}
+
+fn refuse_other_towers(path: &Path, tower: &str, settings: &Tower) -> Result<()> {
+    let is_clip = |(name, value): &(&String, &Value)| {
+        HARMLESS.contains(&name.as_str())
+            || matches!(value, Value::Null | Value::Bool(false))
+            || CLIP_VALUES
+                .iter()
+                .any(|(setting, clip)| name == setting && value.as_str() == Some(clip))
+    };
+    match settings.rest.iter().find(|setting| !is_clip(setting)) {
+        Some((name, value)) => Err(Error::unsupported(
+            path,
+            format!("a tower that is not CLIP's ({tower}.{name} = {value})"),
+            "use an OpenCLIP model with a plain vision transformer or ResNet and CLIP's text transformer",
+        )),
+        None => Ok(()),
+    }
+}
+
+fn preprocessing(path: &Path, preprocess: Preprocess) -> Result<(Normalization, Vec<String>)> {
+    let normalization = Normalization {
+        mean: preprocess.mean.unwrap_or(Normalization::OPENAI.mean),
+        std: preprocess.std.unwrap_or(Normalization::OPENAI.std),
+    };
+    normalization.check(path)?;
+    let expected = [
+        ("interpolation", preprocess.interpolation, "bicubic"),
+        ("resize_mode", preprocess.resize_mode, "shortest"),
+    ];
+    let warnings = expected
+        .into_iter()
+        .filter_map(|(setting, value, ours)| {
+            let value = value.filter(|value| value != ours)?;
+            Some(format!(
+                "{}: pictures are prepared with {setting} {ours}, although the file asks for {value}",
+                path.display()
+            ))
+        })
+        .collect();
+    Ok((normalization, warnings))
+}

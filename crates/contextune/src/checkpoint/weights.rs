@@ -1,0 +1,171 @@
+//! The weights of a CLIP model under their canonical names, whatever the file calls them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+use super::error::{Error, Result};
+use super::openai;
+use super::tensor::{StoredTensor, TensorTable};
+use crate::backbone::ClipConfig;
+
+/// All weights of one model, read from the file one tensor at a time.
+///
+/// Names and shapes are OpenAI's (`visual.conv1.weight`, `transformer.resblocks.0.attn.in_proj_weight`, …), exactly
+/// those that the architecture has: no counters, buffers or optimiser state.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    path: PathBuf,
+    tensors: BTreeMap<String, Weight>,
+}
+
+/// One weight: the concatenation on axis 0 of what the file stores (one part, or query, key and value).
+#[derive(Clone, Debug)]
+struct Weight {
+    shape: Vec<usize>,
+    parts: Vec<StoredTensor>,
+}
+
+/// Where a format keeps a canonical weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    /// Names in the file; several are concatenated on axis 0.
+    pub(super) names: Vec<String>,
+    /// The file's axes are in reverse order.
+    pub(super) transposed: bool,
+}
+
+impl Weights {
+    /// Takes every weight that `config` implies out of `table`.
+    ///
+    /// Refuses a table in which a weight is missing, has another shape, or is left over.
+    pub(super) fn assemble(
+        path: &Path,
+        config: &ClipConfig,
+        mut table: TensorTable,
+        source: impl Fn(&str) -> Source,
+    ) -> Result<Self> {
+        let mut tensors = BTreeMap::new();
+        for (name, shape) in openai::parameters(config) {
+            let source = source(&name);
+            let mut part_shape = shape.clone();
+            if let Some(rows) = part_shape.first_mut() {
+                *rows /= source.names.len();
+            }
+            let parts = source
+                .names
+                .into_iter()
+                .map(|file_name| {
+                    let stored = table
+                        .remove(&file_name)
+                        .ok_or_else(|| Error::MissingTensor {
+                            path: path.to_owned(),
+                            name: file_name,
+                        })?;
+                    take_part(path, stored, &part_shape, source.transposed)
+                })
+                .collect::<Result<_>>()?;
+            tensors.insert(name, Weight { shape, parts });
+        }
+        match table.keys().find(|name| !openai::is_no_weight(name)) {
+            Some(name) => Err(Error::UnknownTensor {
+                path: path.to_owned(),
+                name: name.clone(),
+            }),
+            None => Ok(Self {
+                path: path.to_owned(),
+                tensors,
+            }),
+        }
+    }
+
+    /// The names, sorted.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Shape of a weight; `[]` for `logit_scale`. `None` where the architecture has no such weight.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|weight| &*weight.shape)
+    }
+
+    /// The elements of a weight in row-major order. Half, bfloat16 and double precision become `f32`.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] where the architecture has no such weight, [`Error::NotFinite`] for a NaN or an
+    /// infinity, [`Error::NotFloat`] for a quantised weight.
+    pub fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let weight = self.tensors.get(name).ok_or_else(|| Error::MissingTensor {
+            path: self.path.clone(),
+            name: name.to_owned(),
+        })?;
+        let mut values = Vec::with_capacity(weight.shape.iter().product());
+        for part in &weight.parts {
+            part.read_into(&mut values)?;
+        }
+        Ok(values)
+    }
+
+    /// Identifies the model: equal for one model in every format and precision of at least fp16, 64 hexadecimal digits.
+    ///
+    /// BLAKE3 over the weights in the order of their names; for each the name, a zero byte, the number of axes and
+    /// each axis as 64-bit integers, then the elements rounded to fp16, all little-endian. The activation is not part
+    /// of it.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; every weight is read once.
+    pub fn fingerprint(&self) -> Result<String> {
+        const BLOCK: usize = 4096;
+        let mut hasher = blake3::Hasher::new();
+        let mut rounded = [f16::ZERO; BLOCK];
+        let mut bytes = [0; 2 * BLOCK];
+        for (name, weight) in &self.tensors {
+            hasher.update(name.as_bytes()).update(&[0]);
+            hasher.update(&(weight.shape.len() as u64).to_le_bytes());
+            for &size in &weight.shape {
+                hasher.update(&(size as u64).to_le_bytes());
+            }
+            for block in self.read(name)?.chunks(BLOCK) {
+                let rounded = &mut rounded[..block.len()];
+                rounded.convert_from_f32_slice(block);
+                for (bytes, value) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(&*rounded) {
+                    *bytes = value.to_le_bytes();
+                }
+                hasher.update(&bytes[..2 * block.len()]);
+            }
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+}
+
+/// Brings one stored tensor to the shape that the model needs.
+fn take_part(
+    path: &Path,
+    stored: StoredTensor,
+    expected: &[usize],
+    transposed: bool,
+) -> Result<StoredTensor> {
+    let stored = if transposed {
+        stored.transposed()
+    } else {
+        stored
+    };
+    // Some trainers keep the scalar logit_scale with one axis.
+    if expected.is_empty()
+        && stored.shape() == [1]
+        && let Some(scalar) = stored.clone().reshaped(&[])
+    {
+        return Ok(scalar);
+    }
+    if stored.shape() != expected {
+        return Err(Error::WrongShape {
+            path: path.to_owned(),
+            name: stored.name().to_owned(),
+            found: stored.shape().to_vec(),
+            expected: expected.to_vec(),
+        });
+    }
+    Ok(stored)
+}

@@ -1,0 +1,5 @@
+//! Examples and a backbone to features.
+
+mod encoder;
+
+pub use encoder::{EncodedPictures, PictureEncoder};

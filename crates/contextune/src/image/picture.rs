@@ -1,0 +1,297 @@
+//! Decoded pixels, in the modes PIL keeps them in.
+
+use ::image::metadata::Orientation;
+
+use super::ImageError;
+
+/// A decoded picture: at least one pixel, rows from the top, channels interleaved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    width: u32,
+    height: u32,
+    pixels: Pixels,
+}
+
+/// Pixels in the mode PIL would keep them in (its name in quotes), which decides how they are resized.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pixels {
+    /// "L": one byte a pixel.
+    Grey(Vec<u8>),
+    /// "I;16": 16-bit grey. PIL converts it to RGB by clipping at 255, not by scaling, and so do we: almost every
+    /// such picture comes out white. Convert 16-bit pictures to 8 bits before use.
+    Grey16(Vec<u16>),
+    /// "LA": grey, alpha. Resized premultiplied; the alpha is dropped in the end.
+    GreyAlpha(Vec<u8>),
+    /// "RGB": three bytes a pixel.
+    Rgb(Vec<u8>),
+    /// "RGBA": resized premultiplied; the alpha is dropped in the end, not blended with a background.
+    Rgba(Vec<u8>),
+    /// "CMYK": 0 is no ink. Resized in this mode, then converted to RGB without a colour profile.
+    Cmyk(Vec<u8>),
+    /// "P" and "1" with their colours already looked up, three bytes a pixel: resized by nearest neighbour.
+    Palette(Vec<u8>),
+}
+
+impl Pixels {
+    fn len(&self) -> usize {
+        match self {
+            Self::Grey16(values) => values.len(),
+            Self::Grey(values) | Self::GreyAlpha(values) | Self::Rgb(values) => values.len(),
+            Self::Rgba(values) | Self::Cmyk(values) | Self::Palette(values) => values.len(),
+        }
+    }
+
+    pub(super) fn channels(&self) -> usize {
+        match self {
+            Self::Grey(_) | Self::Grey16(_) => 1,
+            Self::GreyAlpha(_) => 2,
+            Self::Rgb(_) | Self::Palette(_) => 3,
+            Self::Rgba(_) | Self::Cmyk(_) => 4,
+        }
+    }
+
+    /// Calls `put(i, rgb)` for each pixel `i`, in RGB as PIL's `convert("RGB")` makes it.
+    fn for_each_rgb(&self, mut put: impl FnMut(usize, [u8; 3])) {
+        match self {
+            Self::Grey(values) => values.iter().enumerate().for_each(|(i, &v)| put(i, [v; 3])),
+            Self::Grey16(values) => values
+                .iter()
+                .enumerate()
+                .for_each(|(i, &v)| put(i, [v.min(255) as u8; 3])),
+            Self::GreyAlpha(values) => {
+                values
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .enumerate()
+                    .for_each(|(i, &[v, _])| put(i, [v; 3]));
+            }
+            Self::Rgb(values) | Self::Palette(values) => {
+                values
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .enumerate()
+                    .for_each(|(i, &rgb)| put(i, rgb));
+            }
+            Self::Rgba(values) => {
+                values
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .enumerate()
+                    .for_each(|(i, &[r, g, b, _])| put(i, [r, g, b]));
+            }
+            Self::Cmyk(values) => {
+                values
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .enumerate()
+                    .for_each(|(i, &cmyk)| put(i, cmyk_to_rgb(cmyk)));
+            }
+        }
+    }
+}
+
+/// PIL's conversion without a colour profile: (255 - K) - C (255 - K) / 255.
+fn cmyk_to_rgb([c, m, y, k]: [u8; 4]) -> [u8; 3] {
+    let light = 255 - k;
+    [c, m, y].map(|ink| light.saturating_sub(multiply(ink, light)))
+}
+
+/// a b / 255, rounded, in PIL's integer arithmetic.
+pub(super) fn multiply(a: u8, b: u8) -> u8 {
+    let product = u32::from(a) * u32::from(b) + 128;
+    (((product >> 8) + product) >> 8) as u8
+}
+
+impl Picture {
+    /// A picture from pixels already in memory. Fails if it would be empty or the buffer's length does not fit.
+    pub fn new(width: u32, height: u32, pixels: Pixels) -> Result<Self, ImageError> {
+        let area = width as usize * height as usize;
+        let expected = area.max(1) * pixels.channels();
+        if area == 0 || pixels.len() != expected {
+            return Err(ImageError::BufferLength {
+                expected,
+                actual: pixels.len(),
+            });
+        }
+        Ok(Self {
+            width,
+            height,
+            pixels,
+        })
+    }
+
+    /// Width in pixels, at least 1.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Height in pixels, at least 1.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// The pixels, rows from the top, channels interleaved.
+    pub fn pixels(&self) -> &Pixels {
+        &self.pixels
+    }
+
+    /// The picture as PIL's `convert("RGB")` makes it: alpha dropped, palette looked up.
+    pub fn into_rgb(self) -> Self {
+        let pixels = match self.pixels {
+            Pixels::Rgb(values) | Pixels::Palette(values) => values,
+            other => {
+                let mut rgb = vec![0; self.width as usize * self.height as usize * 3];
+                let (out, _) = rgb.as_chunks_mut();
+                other.for_each_rgb(|i, color| out[i] = color);
+                rgb
+            }
+        };
+        Self {
+            pixels: Pixels::Rgb(pixels),
+            ..self
+        }
+    }
+
+    /// The picture as planes, as the image towers take it.
+    pub(super) fn to_planar(&self) -> PlanarRgb {
+        let area = self.width as usize * self.height as usize;
+        let mut data = vec![0; 3 * area];
+        let (red, rest) = data.split_at_mut(area);
+        let (green, blue) = rest.split_at_mut(area);
+        self.pixels
+            .for_each_rgb(|i, [r, g, b]| (red[i], green[i], blue[i]) = (r, g, b));
+        PlanarRgb {
+            width: self.width,
+            height: self.height,
+            data,
+        }
+    }
+
+    /// Turned and mirrored as the orientation in an EXIF block says; unchanged where it says nothing.
+    pub(super) fn upright(self, exif: &[u8]) -> Self {
+        // Some writers leave JPEG's prefix in front of the TIFF structure in PNG and WebP.
+        let tiff = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
+        match Orientation::from_exif_chunk(tiff) {
+            None | Some(Orientation::NoTransforms) => self,
+            Some(orientation) => self.oriented(orientation),
+        }
+    }
+
+    fn oriented(self, orientation: Orientation) -> Self {
+        let size = (self.width as usize, self.height as usize);
+        let pixels = match &self.pixels {
+            Pixels::Grey(values) => Pixels::Grey(rearrange::<u8, 1>(values, size, orientation)),
+            Pixels::Grey16(values) => {
+                Pixels::Grey16(rearrange::<u16, 1>(values, size, orientation))
+            }
+            Pixels::GreyAlpha(values) => {
+                Pixels::GreyAlpha(rearrange::<u8, 2>(values, size, orientation))
+            }
+            Pixels::Rgb(values) => Pixels::Rgb(rearrange::<u8, 3>(values, size, orientation)),
+            Pixels::Rgba(values) => Pixels::Rgba(rearrange::<u8, 4>(values, size, orientation)),
+            Pixels::Cmyk(values) => Pixels::Cmyk(rearrange::<u8, 4>(values, size, orientation)),
+            Pixels::Palette(values) => {
+                Pixels::Palette(rearrange::<u8, 3>(values, size, orientation))
+            }
+        };
+        let (width, height) = if swaps_sides(orientation) {
+            (self.height, self.width)
+        } else {
+            (self.width, self.height)
+        };
+        Self {
+            width,
+            height,
+            pixels,
+        }
+    }
+}
+
+fn swaps_sides(orientation: Orientation) -> bool {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    matches!(
+        orientation,
+        Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH
+    )
+}
+
+/// Collects the pixels of a `w` x `h` picture in the order in which the oriented picture has them.
+fn rearrange<T: Copy, const N: usize>(
+    values: &[T],
+    (w, h): (usize, usize),
+    orientation: Orientation,
+) -> Vec<T> {
+    let (pixels, _) = values.as_chunks::<N>();
+    let (out_w, out_h) = if swaps_sides(orientation) {
+        (h, w)
+    } else {
+        (w, h)
+    };
+    let mut out = Vec::with_capacity(values.len());
+    for y in 0..out_h {
+        for x in 0..out_w {
+            let (from_x, from_y) = match orientation {
+                Orientation::NoTransforms => (x, y),
+                Orientation::FlipHorizontal => (w - 1 - x, y),
+                Orientation::Rotate180 => (w - 1 - x, h - 1 - y),
+                Orientation::FlipVertical => (x, h - 1 - y),
+                Orientation::Rotate90FlipH => (y, x),
+                Orientation::Rotate90 => (y, h - 1 - x),
+                Orientation::Rotate270FlipH => (w - 1 - y, h - 1 - x),
+                Orientation::Rotate270 => (w - 1 - y, x),
+            };
+            out.extend_from_slice(&pixels[from_y * w + from_x]);
+        }
+    }
+    out
+}
+
+/// RGB bytes as planes, `[3, height, width]`: the layout of a tower's input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanarRgb {
+    width: u32,
+    height: u32,
+    data: Vec<u8>,
+}
+
+impl PlanarRgb {
+    /// Width in pixels.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Height in pixels.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// The values, `[3, height, width]`, 0 to 255.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// The values, to be changed in place.
+    pub(super) fn as_bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.data
+    }
+
+    /// Writes the values divided by 255 (torchvision's `ToTensor`) into this picture's place in a batch,
+    /// `[3, height, width]`. Fails if `out` does not hold exactly 3 x height x width values.
+    pub fn write_unit_floats(&self, out: &mut [f32]) -> Result<(), ImageError> {
+        if out.len() != self.data.len() {
+            return Err(ImageError::BufferLength {
+                expected: self.data.len(),
+                actual: out.len(),
+            });
+        }
+        for (float, &byte) in out.iter_mut().zip(&self.data) {
+            *float = f32::from(byte) / 255.0;
+        }
+        Ok(())
+    }
+}

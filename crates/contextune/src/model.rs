@@ -1,0 +1,227 @@
+//! A checkpoint made ready to run: towers, tokenizer and preparation of pictures that belong together.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::backbone::{
+    Activation, Clip, ClipConfig, ImageTower, ParameterSource, PixelNormalisation, TextTower,
+};
+use crate::checkpoint::{self, Checkpoint, Weights, hub};
+use crate::text::{TextError, Tokenizer};
+use crate::train::{Collector, Parameters};
+
+/// The small icon model that is part of this program.
+const EMBEDDED: &[u8] = include_bytes!("../../../assets/model/icons.safetensors");
+
+/// A CLIP model whose parts are built when they are asked for.
+#[derive(Debug)]
+pub struct Model {
+    checkpoint: Checkpoint,
+    source: String,
+    device: Device,
+}
+
+/// How a model is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ModelOptions {
+    /// The activation, whatever the checkpoint says.
+    pub activation: Option<Activation>,
+}
+
+/// What can go wrong with a model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The checkpoint cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
+    /// There is no such file, and the name is no hub id either.
+    #[error(
+        "{name} is neither a file or folder nor a hub id such as openai/clip-vit-base-patch32"
+    )]
+    NotFound {
+        /// What was asked for.
+        name: String,
+    },
+    /// The hub has no place to keep what it fetches.
+    #[error("cannot fetch {name}: there is no home folder to keep it in; set HF_HOME to a folder")]
+    NoCache {
+        /// The hub id.
+        name: String,
+    },
+    /// The tokenizer does not fit the text tower.
+    #[error("the tokenizer of {model}: {source}")]
+    Tokenizer {
+        /// The model.
+        model: String,
+        /// What is wrong with it.
+        source: TextError,
+    },
+    /// The tokenizer has ids that the text tower has no embedding for.
+    #[error("the tokenizer of {model} has {tokens} tokens, its text tower only {rows}")]
+    TokenizerTooLarge {
+        /// The model.
+        model: String,
+        /// Ids of the tokenizer.
+        tokens: usize,
+        /// Rows of the embedding table.
+        rows: usize,
+    },
+}
+
+impl Model {
+    /// Opens a file or folder, a hub id, or without a name the embedded model.
+    pub fn open(
+        name: Option<&str>,
+        options: ModelOptions,
+        device: &Device,
+        progress: impl FnMut(hub::Progress<'_>),
+    ) -> Result<Self, ModelError> {
+        let checkpoint = match name {
+            None => checkpoint::open_embedded(EMBEDDED)?,
+            Some(name) => {
+                let path = locate(name, progress)?;
+                let options = checkpoint::OpenOptions {
+                    activation: options.activation,
+                };
+                checkpoint::open(&path, options)?
+            }
+        };
+        Ok(Self {
+            checkpoint,
+            source: name.unwrap_or("the embedded model").to_owned(),
+            device: device.clone(),
+        })
+    }
+
+    /// The architecture.
+    pub fn config(&self) -> &ClipConfig {
+        &self.checkpoint.config
+    }
+
+    /// What the checkpoint left open and was assumed.
+    pub fn warnings(&self) -> &[String] {
+        &self.checkpoint.warnings
+    }
+
+    /// Where tensors live.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Identifies the weights, equal for one model in every format; reads all of them once.
+    pub fn fingerprint(&self) -> Result<String, ModelError> {
+        Ok(self.checkpoint.weights.fingerprint()?)
+    }
+
+    /// Both towers.
+    pub fn clip(&self) -> Result<Clip, ModelError> {
+        Ok(Clip::build(&mut self.frozen(), self.config())?)
+    }
+
+    /// Every parameter by name, to be trained further.
+    pub fn parameters(&self) -> Result<Parameters, ModelError> {
+        let mut collector = Collector::new(self.frozen());
+        Clip::build(&mut collector, self.config())?;
+        Ok(collector.into_parameters())
+    }
+
+    /// The image tower alone.
+    pub fn image_tower(&self) -> Result<ImageTower, ModelError> {
+        Ok(ImageTower::build(&mut self.frozen(), self.config())?)
+    }
+
+    /// The text tower alone.
+    pub fn text_tower(&self) -> Result<TextTower, ModelError> {
+        let config = self.config();
+        Ok(TextTower::build(
+            &mut self.frozen(),
+            &config.text,
+            config.embedding_width,
+            config.activation,
+        )?)
+    }
+
+    /// Natural logarithm of the factor on the cosine, `[1]`.
+    pub fn logit_scale(&self) -> Result<Tensor<1>, ModelError> {
+        Ok(self.frozen().parameter("logit_scale", [1])?)
+    }
+
+    /// What the image tower expects of its pixels.
+    pub fn normalisation(&self) -> PixelNormalisation {
+        let checkpoint::Normalization { mean, std } = self.checkpoint.normalization;
+        PixelNormalisation::new(mean, std, &self.device)
+    }
+
+    /// The same as plain numbers, to be written beside weights.
+    pub fn normalization_values(&self) -> checkpoint::Normalization {
+        self.checkpoint.normalization
+    }
+
+    /// The tokenizer: the checkpoint's own, or CLIP's list of merges cut to the size of the vocabulary.
+    pub fn tokenizer(&self) -> Result<Tokenizer, ModelError> {
+        let rows = self.config().text.vocabulary_size;
+        let tokenizer = match &self.checkpoint.tokenizer_file {
+            Some(path) => Tokenizer::from_hugging_face(path),
+            None => Tokenizer::clip(rows),
+        };
+        let tokenizer = tokenizer.map_err(|source| ModelError::Tokenizer {
+            model: self.source.clone(),
+            source,
+        })?;
+        match tokenizer.vocabulary_size() <= rows {
+            true => Ok(tokenizer),
+            false => Err(ModelError::TokenizerTooLarge {
+                model: self.source.clone(),
+                tokens: tokenizer.vocabulary_size(),
+                rows,
+            }),
+        }
+    }
+
+    fn frozen(&self) -> FrozenWeights<'_> {
+        FrozenWeights {
+            weights: &self.checkpoint.weights,
+            device: &self.device,
+        }
+    }
+}
+
+/// A file or folder as it is; a hub id fetched into the hub's cache.
+fn locate(name: &str, progress: impl FnMut(hub::Progress<'_>)) -> Result<PathBuf, ModelError> {
+    let path = Path::new(name);
+    if path.exists() {
+        return Ok(path.to_owned());
+    }
+    if !hub::is_id(name) {
+        return Err(ModelError::NotFound { name: name.into() });
+    }
+    let options = hub::Options::from_env().ok_or_else(|| ModelError::NoCache {
+        name: name.into(),
+    })?;
+    Ok(hub::fetch(name, &options, progress)?)
+}
+
+/// Weights as constants on a device.
+struct FrozenWeights<'a> {
+    weights: &'a Weights,
+    device: &'a Device,
+}
+
+impl ParameterSource for FrozenWeights<'_> {
+    type Error = checkpoint::Error;
+
+    fn parameter<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Tensor<D>, checkpoint::Error> {
+        // The checkpoint has checked all shapes against the architecture; only [] and [1] differ.
+        let values = self.weights.read(name)?;
+        Ok(Tensor::from_data(
+            TensorData::new(values, shape),
+            self.device,
+        ))
+    }
+}

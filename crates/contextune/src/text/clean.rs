@@ -1,0 +1,20 @@
+//! Cleaning of a text before it is split into words, equal to the official tokenizer's `basic_clean`,
+//! `whitespace_clean` and `lower`.
+
+use super::html;
+use super::repair::repair;
+
+/// Mis-decoded text repaired, HTML references resolved twice, white space collapsed to single spaces, lower case.
+pub(super) fn clean(text: &str) -> String {
+    let repaired = repair(text);
+    let once = html::unescape(&repaired);
+    let twice = html::unescape(&once);
+    let mut cleaned = String::with_capacity(twice.len());
+    for word in twice.split_whitespace() {
+        if !cleaned.is_empty() {
+            cleaned.push(' ');
+        }
+        cleaned.push_str(word);
+    }
+    cleaned.to_lowercase()
+}
