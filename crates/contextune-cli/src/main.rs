@@ -1,6 +1,8 @@
 //! The command `contextune`: arguments, progress and printing around the library.
 
 mod commands;
+mod examples;
+mod learned;
 mod options;
 mod screen;
 

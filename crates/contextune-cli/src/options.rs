@@ -29,7 +29,13 @@ pub struct Everywhere {
     #[arg(long, global = true, value_enum, default_value_t = DeviceName::Cpu, help_heading = "Everywhere")]
     device: DeviceName,
     /// Threads to use; 0 means all cores.
-    #[arg(long, global = true, default_value_t = 0, value_name = "N", help_heading = "Everywhere")]
+    #[arg(
+        long,
+        global = true,
+        default_value_t = 0,
+        value_name = "N",
+        help_heading = "Everywhere"
+    )]
     threads: usize,
     /// No progress, no remarks: only the answer and errors.
     #[arg(long, short, global = true, help_heading = "Everywhere")]
@@ -83,7 +89,8 @@ pub struct ModelArguments {
 }
 
 /// See [`Activation`].
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ActivationName {
     /// As in OpenAI's models and OpenCLIP's -quickgelu models.
     Quickgelu,
@@ -100,11 +107,16 @@ impl ModelArguments {
         });
         let options = ModelOptions { activation };
         let bar = context.screen.bytes("fetch");
-        let model = Model::open(self.model.as_deref(), options, &context.device, |progress| {
-            bar.set_length(progress.total);
-            bar.set_position(progress.done);
-            bar.set_message(progress.file.to_owned());
-        })?;
+        let model = Model::open(
+            self.model.as_deref(),
+            options,
+            &context.device,
+            |progress| {
+                bar.set_length(progress.total);
+                bar.set_position(progress.done);
+                bar.set_message(progress.file.to_owned());
+            },
+        )?;
         bar.finish_and_clear();
         for warning in model.warnings() {
             context.screen.remark(warning);

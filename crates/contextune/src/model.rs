@@ -37,9 +37,7 @@ pub enum ModelError {
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
     /// There is no such file, and the name is no hub id either.
-    #[error(
-        "{name} is neither a file or folder nor a hub id such as openai/clip-vit-base-patch32"
-    )]
+    #[error("{name} is neither a file or folder nor a hub id such as openai/clip-vit-base-patch32")]
     NotFound {
         /// What was asked for.
         name: String,
@@ -197,9 +195,8 @@ fn locate(name: &str, progress: impl FnMut(hub::Progress<'_>)) -> Result<PathBuf
     if !hub::is_id(name) {
         return Err(ModelError::NotFound { name: name.into() });
     }
-    let options = hub::Options::from_env().ok_or_else(|| ModelError::NoCache {
-        name: name.into(),
-    })?;
+    let options =
+        hub::Options::from_env().ok_or_else(|| ModelError::NoCache { name: name.into() })?;
     Ok(hub::fetch(name, &options, progress)?)
 }
 

@@ -197,7 +197,9 @@ impl RunFolder {
             return Ok(None);
         }
         let text = fs::read_to_string(&path).map_err(at(&path))?;
-        serde_json::from_str(&text).map(Some).map_err(damaged(&path))
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(damaged(&path))
     }
 
     /// Writes the training state after a whole epoch.
@@ -216,13 +218,19 @@ impl RunFolder {
             return Ok(None);
         }
         let bytes = fs::read(&path).map_err(at(&path))?;
-        state_from_bytes(&bytes, device).map(Some).map_err(|problem| {
-            RunError::Damaged {
-                path,
-                problem,
-            }
-        })
+        state_from_bytes(&bytes, device)
+            .map(Some)
+            .map_err(|problem| RunError::Damaged { path, problem })
     }
+}
+
+/// Largest resident memory of this process so far, in bytes, memory-mapped files included; `None` where the system does
+/// not tell.
+pub fn peak_memory_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kibibytes * 1024)
 }
 
 /// Writes `bytes` beside `path` and renames it into place.
@@ -249,7 +257,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 fn state_to_bytes(state: &TrainingState) -> Result<Vec<u8>, safetensors::SafeTensorError> {
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     let mut add = |name: String, shape: &[usize], values: Vec<f32>| {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         tensors.push((name, shape.to_vec(), bytes));
     };
     for name in state.parameters.names() {
@@ -257,7 +268,10 @@ fn state_to_bytes(state: &TrainingState) -> Result<Vec<u8>, safetensors::SafeTen
         let values = state.parameters.data(name).unwrap_or_default();
         add(format!("parameters/{name}"), shape, values);
     }
-    for (group, moments) in [("first", &state.optimizer.first), ("second", &state.optimizer.second)] {
+    for (group, moments) in [
+        ("first", &state.optimizer.first),
+        ("second", &state.optimizer.second),
+    ] {
         for (name, moment) in moments {
             let values: Vec<f32> = moment.to_data().try_to_vec().unwrap_or_default();
             add(format!("{group}/{name}"), &[values.len()], values);

@@ -1,6 +1,139 @@
-use anyhow::Result;
-use crate::options::Context;
-/// x
+//! `contextune classify`: zero-shot on loose pictures.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use contextune::data::{self, is_picture};
+use contextune::evaluate::softmax;
+use contextune::objective::similarity;
+use contextune::prompt::zeroshot;
+use contextune::text::TemplateSet;
+use serde::Serialize;
+
+use super::train::values;
+use crate::examples;
+use crate::options::{Context, ModelArguments, PictureArguments, PicturePaths};
+
+/// Classes shown for each picture.
+const SHOWN: usize = 5;
+
+/// Say what is on pictures, given nothing but the names of classes.
+///
+/// Example: contextune classify --classes "cat,dog,tree" holiday.jpg
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
-pub fn run(_: Arguments, _: &Context) -> Result<()> { unimplemented!() }
+pub struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// Class names, separated by commas or one a line in a file.
+    #[arg(long)]
+    classes: String,
+    /// A template, a file with one a line, or a named set (openai-7, openai-80, …).
+    #[arg(long, default_value = "a photo of a {}.")]
+    templates: String,
+    #[command(flatten)]
+    paths: PicturePaths,
+    #[command(flatten)]
+    pictures: PictureArguments,
+    /// One JSON object a picture.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A picture's most probable classes.
+#[derive(Debug, Serialize)]
+pub struct Prediction {
+    path: PathBuf,
+    class: String,
+    probability: f32,
+    top: Vec<(String, f32)>,
+}
+
+/// Classifies and prints.
+pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
+    let classes = data::class_list(&arguments.classes)?;
+    let templates = TemplateSet::from_argument(&arguments.templates)?;
+    let paths = pictures(&arguments.paths.paths)?;
+    let model = arguments.model.open(context)?;
+    let classifier = zeroshot::classifier(
+        &model.text_tower()?,
+        &model.tokenizer()?,
+        &classes,
+        &templates,
+    )?;
+    let (kept, rows) = examples::encode_paths(&paths, &model, &arguments.pictures, context)?;
+    let logits = values(similarity::logits(rows, classifier, model.logit_scale()?))?;
+    print(&paths, &kept, &logits, &classes, arguments.json)
+}
+
+/// Prints one line, or one JSON object, for each of the `kept` pictures; `logits` has a row of K for each.
+pub fn print(
+    paths: &[PathBuf],
+    kept: &[usize],
+    logits: &[f32],
+    classes: &[String],
+    json: bool,
+) -> Result<()> {
+    for (&index, row) in kept.iter().zip(logits.chunks_exact(classes.len())) {
+        let probabilities = softmax(row);
+        let mut order: Vec<usize> = (0..classes.len()).collect();
+        order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+        let top: Vec<(String, f32)> = order
+            .iter()
+            .take(SHOWN)
+            .map(|&class| (classes[class].clone(), probabilities[class]))
+            .collect();
+        if json {
+            let (class, probability) = top[0].clone();
+            let prediction = Prediction {
+                path: paths[index].clone(),
+                class,
+                probability,
+                top,
+            };
+            println!("{}", serde_json::to_string(&prediction)?);
+        } else {
+            let shares: Vec<String> = top
+                .iter()
+                .map(|(class, probability)| format!("{class} {:.1} %", 100.0 * probability))
+                .collect();
+            println!("{}: {}", paths[index].display(), shares.join(", "));
+        }
+    }
+    Ok(())
+}
+
+/// The pictures themselves and those directly in the folders among `paths`.
+pub fn pictures(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut pictures = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let mut inside = in_folder(path)?;
+            if inside.is_empty() {
+                bail!(
+                    "{} has no pictures in it (png, jpg, jpeg, webp, gif, bmp)",
+                    path.display()
+                );
+            }
+            inside.sort();
+            pictures.extend(inside);
+        } else {
+            pictures.push(path.clone());
+        }
+    }
+    Ok(pictures)
+}
+
+fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let entries =
+        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    for entry in entries {
+        let path = entry
+            .with_context(|| format!("cannot read {}", folder.display()))?
+            .path();
+        if path.is_file() && is_picture(&path) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}

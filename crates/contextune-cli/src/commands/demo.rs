@@ -1,6 +1,156 @@
-use anyhow::Result;
+//! `contextune demo`: the main job on what is in the box.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use contextune::data::Split;
+use contextune::model::{Model, ModelOptions};
+use contextune::run::RunFolder;
+use contextune::text::TemplateSet;
+use include_dir::{Dir, include_dir};
+
+use super::train::{self, Settings};
+use crate::examples;
 use crate::options::Context;
-/// x
+
+/// Pictures with their licences: icons in a style that the model never saw, and silhouettes.
+static DATA: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../assets/demo");
+/// The tasks in it, and what they are.
+const TASKS: [(&str, &str); 2] = [
+    (
+        "icon-demo",
+        "icons in a style and of things that the model never saw",
+    ),
+    (
+        "animal-silhouettes",
+        "white animal shapes, far from what the model saw",
+    ),
+];
+/// Training pictures of each class.
+const SHOTS: [usize; 3] = [1, 4, 16];
+/// Where everything goes, below the current folder.
+const FOLDER: &str = "contextune-demo";
+
+/// Classify real pictures zero-shot, learn a prompt from a few of them, and see that it is better.
+///
+/// Works offline, with the model and the pictures in this program; everything is written below ./contextune-demo.
+///
+/// Example: contextune demo
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
-pub fn run(_: Arguments, _: &Context) -> Result<()> { unimplemented!() }
+pub struct Arguments {
+    /// Print the results as JSON, one object a task.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What one task showed, as shares of the test pictures.
+#[derive(Debug, serde::Serialize)]
+struct Outcome {
+    task: &'static str,
+    classes: usize,
+    test_pictures: usize,
+    best_template: String,
+    best_template_accuracy: f32,
+    ensemble_accuracy: f32,
+    coop: Vec<(usize, f32)>,
+    runs: PathBuf,
+}
+
+/// Runs both tasks.
+pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
+    let folder = Path::new(FOLDER);
+    let data = folder.join("data");
+    std::fs::create_dir_all(&data)
+        .and_then(|()| DATA.extract(&data))
+        .with_context(|| format!("cannot write the demo's pictures to {}", data.display()))?;
+    let model = Model::open(None, ModelOptions::default(), &context.device, |_| ())?;
+    for (task, about) in TASKS {
+        context.screen.remark(format!("{task}: {about}"));
+        let outcome = run_task(task, &data.join(task), folder, &model, context)?;
+        match arguments.json {
+            true => println!("{}", serde_json::to_string(&outcome)?),
+            false => print(&outcome),
+        }
+    }
+    Ok(())
+}
+
+fn run_task(
+    task: &'static str,
+    data: &Path,
+    folder: &Path,
+    model: &Model,
+    context: &Context,
+) -> Result<Outcome> {
+    let dataset = examples::open(data, 1, context)?;
+    let runs = folder.join("runs").join(task);
+    let run = |name: &str, settings: Settings| -> Result<f32> {
+        let folder = RunFolder::create(&runs.join(name), &settings, true)?;
+        Ok(train::train(&settings, &dataset, model, &folder, context)?.accuracy)
+    };
+
+    // Every template is tried on the test pictures: the best of them is as good as guessing right can get.
+    let ensemble = TemplateSet::from_argument("openai-7")?;
+    let mut single: Vec<String> = ensemble
+        .templates()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let all = single.join("\n");
+    single.push("a photo of a {}.".into());
+    let mut best = (String::new(), -1.0);
+    for template in single {
+        let accuracy = run(
+            "zeroshot-template",
+            Settings::zeroshot(data.into(), template.clone()),
+        )?;
+        if accuracy > best.1 {
+            best = (template, accuracy);
+        }
+    }
+    run(
+        "zeroshot-template",
+        Settings::zeroshot(data.into(), best.0.clone()),
+    )?;
+    let ensemble_accuracy = run("zeroshot-ensemble", Settings::zeroshot(data.into(), all))?;
+    let coop = SHOTS
+        .into_iter()
+        .map(|shots| {
+            let settings = Settings::coop(data.into(), shots);
+            Ok((shots, run(&format!("coop-{shots}-shots"), settings)?))
+        })
+        .collect::<Result<_>>()?;
+    Ok(Outcome {
+        task,
+        classes: dataset.class_names.len(),
+        test_pictures: dataset.split(Split::Test).len(),
+        best_template: best.0,
+        best_template_accuracy: best.1,
+        ensemble_accuracy,
+        coop,
+        runs,
+    })
+}
+
+fn print(outcome: &Outcome) {
+    println!(
+        "\n{}: {} classes, {} test pictures",
+        outcome.task, outcome.classes, outcome.test_pictures
+    );
+    let line = |what: &str, accuracy: f32| {
+        let filled = (accuracy * 40.0).round() as usize;
+        println!(
+            "  {what:<34} {:>5.1} %  {}",
+            100.0 * accuracy,
+            "█".repeat(filled)
+        );
+    };
+    let best = format!("zero-shot, \"{}\"", outcome.best_template);
+    line(&best, outcome.best_template_accuracy);
+    line("zero-shot, 7 templates together", outcome.ensemble_accuracy);
+    for (shots, accuracy) in &outcome.coop {
+        let pictures = if *shots == 1 { "picture" } else { "pictures" };
+        line(&format!("CoOp, {shots} {pictures} a class"), *accuracy);
+    }
+    println!("  runs: {}", outcome.runs.display());
+}

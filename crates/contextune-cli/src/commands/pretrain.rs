@@ -222,9 +222,7 @@ pub fn train(mut settings: Settings, folder: &RunFolder, context: &Context) -> R
         folder,
         metrics: folder.metrics()?,
         evaluator,
-        bar: context
-            .screen
-            .bar("pretrain", settings.fit.epochs * steps),
+        bar: context.screen.bar("pretrain", settings.fit.epochs * steps),
     };
     watch.bar.set_position((state.epochs_done * steps) as u64);
     fit(&task, &settings.fit, &mut state, &mut watch)?;
@@ -292,7 +290,13 @@ fn load_pictures(dataset: &Dataset, context: &Context) -> Result<Vec<CaptionedPi
             let name = dataset.class_names[example.label].replace('_', " ");
             let others = captions
                 .get(&relative(dataset, path))
-                .map(|texts| texts.iter().filter(|&text| *text != name).cloned().collect())
+                .map(|texts| {
+                    texts
+                        .iter()
+                        .filter(|&text| *text != name)
+                        .cloned()
+                        .collect()
+                })
                 .unwrap_or_else(Vec::new);
             let picture = image::open(path, &DecodeOptions::default())?.into_rgb();
             bar.inc(1);
@@ -340,8 +344,11 @@ fn load_teachers(
     for path in &settings.distill {
         let file = super::encode::read_named_rows(path, width)?;
         if let Some((paths, features)) = file.images {
-            let place: HashMap<&str, usize> =
-                paths.iter().enumerate().map(|(row, path)| (path.as_str(), row)).collect();
+            let place: HashMap<&str, usize> = paths
+                .iter()
+                .enumerate()
+                .map(|(row, path)| (path.as_str(), row))
+                .collect();
             let mut rows = Vec::new();
             for example in &dataset.train {
                 let name = relative(dataset, picture_path(example)?);
@@ -365,7 +372,9 @@ fn load_teachers(
     }
     match (image_targets, text_targets) {
         (None, None) => Ok(None),
-        (Some(_), None) => bail!("--distill needs text features too: give a file with text_features"),
+        (Some(_), None) => {
+            bail!("--distill needs text features too: give a file with text_features")
+        }
         (image_targets, Some((texts, text_targets))) => Ok(Some(Distillation {
             image_targets,
             texts,
@@ -451,7 +460,10 @@ impl Evaluator<'_> {
             .chunks_exact(labels.len())
             .map(<[f32]>::to_vec)
             .collect();
-        let names: Vec<usize> = examples.iter().map(|example| number[&example.label]).collect();
+        let names: Vec<usize> = examples
+            .iter()
+            .map(|example| number[&example.label])
+            .collect();
         Ok(Some(retrieval(&rows, &names)))
     }
 }
@@ -494,7 +506,8 @@ impl Watch<'_> {
             val,
         };
         let text = serde_json::to_string(&line)?;
-        self.bar.suspend(|| self.evaluator.context.screen.remark(text));
+        self.bar
+            .suspend(|| self.evaluator.context.screen.remark(text));
         // A run killed between state and metrics repeats the epoch: its line is replaced.
         self.metrics.retain(|old| old.epoch.epoch < metrics.epoch);
         self.metrics.push(line);

@@ -52,7 +52,10 @@ fn rank(
     answer: usize,
     right: impl Fn(usize) -> bool,
 ) -> usize {
-    let own = similarities.clone().nth(answer).unwrap_or(f32::NEG_INFINITY);
+    let own = similarities
+        .clone()
+        .nth(answer)
+        .unwrap_or(f32::NEG_INFINITY);
     similarities
         .enumerate()
         .filter(|&(candidate, similarity)| !right(candidate) && similarity >= own)
@@ -66,7 +69,11 @@ mod tests {
     #[test]
     fn ranks_count_both_ways_and_ties_count_against() {
         // Two pictures of name 0, one of name 1; name 2 has none.
-        let similarities = [vec![0.9, 0.1, 0.2], vec![0.3, 0.8, 0.1], vec![0.5, 0.5, 0.5]];
+        let similarities = [
+            vec![0.9, 0.1, 0.2],
+            vec![0.3, 0.8, 0.1],
+            vec![0.5, 0.5, 0.5],
+        ];
         let result = retrieval(&similarities, &[0, 0, 1]);
         assert_eq!(result.image_to_text_r1, 1.0 / 3.0);
         assert_eq!(result.image_to_text_r5, 1.0);

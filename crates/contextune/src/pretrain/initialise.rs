@@ -108,6 +108,9 @@ impl ParameterSource for Initialiser<'_> {
                 .take(elements)
                 .collect(),
         };
-        Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
+        Ok(Tensor::from_data(
+            TensorData::new(values, shape),
+            self.device,
+        ))
     }
 }

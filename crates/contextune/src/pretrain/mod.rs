@@ -181,7 +181,10 @@ impl Task for Pretraining {
             let corpus: Vec<usize> = (0..teacher.text_batch)
                 .map(|_| random.random_range(0..teacher.texts.len()))
                 .collect();
-            let prompts: Vec<_> = corpus.iter().map(|&text| teacher.texts[text].clone()).collect();
+            let prompts: Vec<_> = corpus
+                .iter()
+                .map(|&text| teacher.texts[text].clone())
+                .collect();
             let texts = clip.text.encode_tokens(&prompts)?;
             let targets = teacher
                 .text_targets

@@ -73,6 +73,7 @@ impl Initialisation {
 pub struct CoOp {
     text: TextTower,
     prompts: PreparedPrompts,
+    context_length: usize,
     logit_scale: Tensor<1>,
 }
 
@@ -106,6 +107,7 @@ impl CoOp {
         Ok(Self {
             prompts: text.prepare(&PromptLayout::new(&prompts))?,
             text: text.clone(),
+            context_length,
             logit_scale,
         })
     }
@@ -113,6 +115,14 @@ impl CoOp {
     /// Features of the class prompts, `[K, D]`, not of unit length.
     pub fn text_features(&self, parameters: &Parameters) -> Result<Tensor<2>, TrainError> {
         let context = parameters.get::<2>(CONTEXT)?; // [M, d]
+        let expected = [self.context_length, self.text.config().width];
+        if context.dims() != expected {
+            return Err(TrainError::ParameterShape {
+                name: CONTEXT.into(),
+                found: context.dims().to_vec(),
+                expected: format!("{expected:?}"),
+            });
+        }
         Ok(self.text.encode(&self.prompts, Some(context)))
     }
 }

@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 
 use crate::train::{Parameters, TrainError};
 
+pub mod class_features;
 mod classification;
 pub mod coop;
 pub mod format;

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -65,7 +65,10 @@ impl PromptFile {
             problem,
         };
         let bytes_of = |values: Vec<f32>| -> Vec<u8> {
-            values.iter().flat_map(|value| value.to_le_bytes()).collect()
+            values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect()
         };
         let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = self
             .parameters
@@ -102,25 +105,41 @@ impl PromptFile {
         })
     }
 
-    /// Reads a file that [`PromptFile::write`] or another tool wrote.
-    pub fn read(path: &Path, device: &Device) -> Result<Self, PromptFileError> {
-        let io = |source| PromptFileError::Io {
-            path: path.into(),
-            source,
-        };
+    /// The stored class features, `[K, D]`, if there are any.
+    pub fn stored_features(&self, device: &Device) -> Option<Tensor<2>> {
+        let features = self.text_features.clone()?;
+        let shape = [
+            self.class_names.len(),
+            features.len() / self.class_names.len().max(1),
+        ];
+        Some(Tensor::from_data(TensorData::new(features, shape), device))
+    }
+
+    /// One tensor of a safetensors file of 32-bit floats: its elements in row-major order and its shape.
+    pub fn read_tensor(path: &Path, name: &str) -> Result<(Vec<f32>, Vec<usize>), PromptFileError> {
+        let bytes = read_bounded(path)?;
         let wrong = |problem: String| PromptFileError::NotAPrompt {
             path: path.into(),
             problem,
         };
-        let length = fs::metadata(path).map_err(io)?.len();
-        if length > LARGEST_FILE {
-            return Err(wrong(format!("{length} bytes is too large for a prompt")));
-        }
-        let bytes = fs::read(path).map_err(io)?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let view = file
+            .tensor(name)
+            .map_err(|_| wrong(format!("it has no tensor {name}")))?;
+        let values = finite_values(name, &view).map_err(wrong)?;
+        Ok((values, view.shape().to_vec()))
+    }
+
+    /// Reads a file that [`PromptFile::write`] or another tool wrote.
+    pub fn read(path: &Path, device: &Device) -> Result<Self, PromptFileError> {
+        let wrong = |problem: String| PromptFileError::NotAPrompt {
+            path: path.into(),
+            problem,
+        };
+        let bytes = read_bounded(path)?;
         let (_, header) =
             SafeTensors::read_metadata(&bytes).map_err(|error| wrong(error.to_string()))?;
-        let file =
-            SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
         let mut settings = header.metadata().clone().unwrap_or_default();
         let mut take = |name: &str| {
             settings
@@ -135,14 +154,7 @@ impl PromptFile {
         let mut parameters = Parameters::default();
         let mut text_features = None;
         for (name, view) in file.iter() {
-            if view.dtype() != Dtype::F32 {
-                return Err(wrong(format!("{name} is {:?}, not F32", view.dtype())));
-            }
-            let (chunks, _) = view.data().as_chunks::<4>();
-            let values: Vec<f32> = chunks.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
-            if let Some(row) = values.iter().position(|value| !value.is_finite()) {
-                return Err(wrong(format!("element {row} of {name} is not a finite number")));
-            }
+            let values = finite_values(&name, &view).map_err(wrong)?;
             if name == TEXT_FEATURES {
                 if view.shape().len() != 2 || view.shape()[0] != class_names.len() {
                     return Err(wrong(format!(
@@ -164,5 +176,37 @@ impl PromptFile {
             parameters,
             text_features,
         })
+    }
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>, PromptFileError> {
+    let io = |source| PromptFileError::Io {
+        path: path.into(),
+        source,
+    };
+    let length = fs::metadata(path).map_err(io)?.len();
+    match length <= LARGEST_FILE {
+        true => fs::read(path).map_err(io),
+        false => Err(PromptFileError::NotAPrompt {
+            path: path.into(),
+            problem: format!("{length} bytes are too many for a prompt"),
+        }),
+    }
+}
+
+fn finite_values(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, String> {
+    if view.dtype() != Dtype::F32 {
+        return Err(format!("{name} is {:?}, not F32", view.dtype()));
+    }
+    let (chunks, _) = view.data().as_chunks::<4>();
+    let values: Vec<f32> = chunks
+        .iter()
+        .map(|&bytes| f32::from_le_bytes(bytes))
+        .collect();
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(element) => Err(format!(
+            "element {element} of {name} is not a finite number"
+        )),
+        None => Ok(values),
     }
 }
