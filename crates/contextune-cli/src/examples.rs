@@ -76,9 +76,23 @@ pub fn features(
     if examples.is_empty() {
         bail!("{} has no such examples", dataset.root.display());
     }
+    check_width(dataset, model)?;
     match &dataset.features {
         Some(file) => from_file(file, examples, model, context),
         None => from_pictures(examples, model, pictures, context),
+    }
+}
+
+/// Refuses a features file whose rows are not as wide as the model's features.
+pub fn check_width(dataset: &Dataset, model: &Model) -> Result<()> {
+    let width = model.config().embedding_width;
+    match &dataset.features {
+        Some(file) if file.width() != width => bail!(
+            "{} holds features of width {}, the model's are {width} wide: encode the pictures with this model",
+            file.path().display(),
+            file.width()
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -89,13 +103,6 @@ fn from_file(
     context: &Context,
 ) -> Result<Features> {
     let width = model.config().embedding_width;
-    if file.width() != width {
-        bail!(
-            "{} holds features of width {}, the model's are {width} wide: encode the pictures with this model",
-            file.path().display(),
-            file.width()
-        );
-    }
     let rows: Vec<usize> = examples
         .iter()
         .filter_map(|example| match example.input {

@@ -4,7 +4,7 @@ mod common;
 
 use std::ops::ControlFlow;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData, activation};
 use common::{Golden, assert_values_close, elements};
 use contextune::backbone::{
     Activation, ParameterSource, PromptLayout, Row, TextTower, TextTowerConfig,
@@ -12,8 +12,10 @@ use contextune::backbone::{
 use contextune::objective::similarity;
 use contextune::prompt::{
     Classification,
-    coop::{CONTEXT, CoOp},
+    coop::{CONTEXT, CoOp, Initialisation, placeholders},
+    zeroshot,
 };
+use contextune::text::{TemplateSet, Tokenizer};
 use contextune::train::{
     EpochMetrics, FitSettings, Observer, Optimizer, Parameters, Progress, Schedule, Task,
     TrainError, TrainingState, fit,
@@ -36,7 +38,7 @@ fn resnet_features_and_logits_equal_the_official_ones() {
 
 fn features_and_logits_equal_the_official_ones(model: &str) {
     let device = Device::flex();
-    let clip = common::model(model, &device);
+    let clip = common::model(&format!("{model}.safetensors"), &device);
     let io = Golden::open(&format!("{model}_io.safetensors"));
 
     let images = clip.image.forward(io.tensor("images", &device));
@@ -49,6 +51,42 @@ fn features_and_logits_equal_the_official_ones(model: &str) {
     let logits = similarity::logits(images, plain, clip.logit_scale);
     io.assert_close("logits_per_image", logits.clone(), TOLERANCE);
     io.assert_close("logits_per_text", logits.transpose(), TOLERANCE);
+}
+
+#[test]
+fn the_template_ensemble_equals_the_official_one() {
+    let device = Device::flex();
+    let expected = Golden::open("zeroshot_ensemble.safetensors");
+    let clip = common::model("clip_vit.safetensors", &device);
+    let list =
+        |key: &str| -> Vec<String> { serde_json::from_str(&expected.metadata(key)).unwrap() };
+    let templates = TemplateSet::new(&list("templates").join("\n"), "the golden file").unwrap();
+    let tokenizer = Tokenizer::clip(1024).unwrap();
+    let classifier =
+        zeroshot::classifier(&clip.text, &tokenizer, &list("classnames"), &templates).unwrap();
+    expected.assert_close("classifier", classifier.clone().transpose(), TOLERANCE);
+    let images = Golden::open("clip_vit_io.safetensors").tensor("images", &device);
+    let images = clip.image.forward(images);
+    let logits = similarity::logits(images, classifier, clip.logit_scale);
+    expected.assert_close("logits", logits.clone(), TOLERANCE);
+    expected.assert_close("probs", activation::softmax(logits, 1), TOLERANCE);
+}
+
+#[test]
+fn coop_builds_and_initialises_prompts_as_the_official_code_does() {
+    let device = Device::flex();
+    let clip = common::model("clip_vit.safetensors", &device);
+    let expected = Golden::open("coop_vit_unified_end_init.safetensors");
+    let names: Vec<String> = serde_json::from_str(&expected.metadata("classnames")).unwrap();
+    let tokenizer = Tokenizer::clip(1024).unwrap();
+    let words = tokenizer.encode(&expected.metadata("ctx_init")).unwrap();
+    let context = Initialisation::Tokens(words.clone()).context(&clip.text, words.len());
+    expected.assert_close("ctx0", context, 0.0);
+    // The official placeholders are the words themselves here: only what follows them stays.
+    let ours = placeholders(&tokenizer, &names, words.len(), 77).unwrap();
+    for (ours, official) in ours.iter().zip(expected.prompts("prompts_tokens")) {
+        assert_eq!(ours[1 + words.len()..], official[1 + words.len()..]);
+    }
 }
 
 #[test]
@@ -65,7 +103,7 @@ fn coop_learns_as_the_official_code_does() {
 
 fn coop_replays(model: &str, name: &str, weight_decay: f32) {
     let device = Device::flex();
-    let clip = common::model(model, &device);
+    let clip = common::model(&format!("{model}.safetensors"), &device);
     let expected = Golden::open(&format!("{name}.safetensors"));
     let context_length = expected.metadata("n_ctx").parse().unwrap();
     let prompts = expected.prompts("prompts_tokens");

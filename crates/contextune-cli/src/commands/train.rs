@@ -290,6 +290,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     };
     let model = settings.model_arguments().open(context)?;
     let dataset = examples::open(&settings.data, settings.seed, context)?;
+    examples::check_width(&dataset, &model)?;
     let folder = common.folder(&settings)?;
     let result = train(&settings, &dataset, &model, &folder, context)?;
     print(&result, &folder, common.json)

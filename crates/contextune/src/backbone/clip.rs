@@ -11,9 +11,9 @@ use super::{ClipConfig, ImageTowerConfig, ParameterSource};
 #[derive(Clone, Debug)]
 pub enum ImageTower {
     /// A vision transformer.
-    Vit(VisionTransformer),
+    Vit(Box<VisionTransformer>),
     /// CLIP's modified ResNet.
-    ResNet(ModifiedResNet),
+    ResNet(Box<ModifiedResNet>),
 }
 
 impl ImageTower {
@@ -23,17 +23,17 @@ impl ImageTower {
         config: &ClipConfig,
     ) -> Result<Self, S::Error> {
         Ok(match &config.image {
-            ImageTowerConfig::Vit(vit) => Self::Vit(VisionTransformer::build(
+            ImageTowerConfig::Vit(vit) => Self::Vit(Box::new(VisionTransformer::build(
                 source,
                 vit,
                 config.embedding_width,
                 config.activation,
-            )?),
-            ImageTowerConfig::ResNet(resnet) => Self::ResNet(ModifiedResNet::build(
+            )?)),
+            ImageTowerConfig::ResNet(resnet) => Self::ResNet(Box::new(ModifiedResNet::build(
                 source,
                 resnet,
                 config.embedding_width,
-            )?),
+            )?)),
         })
     }
 

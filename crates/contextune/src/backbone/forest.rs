@@ -66,7 +66,7 @@ enum Ancestors {
     Shared(usize),
     /// `count` rows above each node, copied for it: indices into known + packed rows, `[nodes · count]`.
     Copied {
-        rows: Tensor<1, Int>,
+        rows: Box<Tensor<1, Int>>,
         count: usize,
     },
 }
@@ -193,7 +193,7 @@ impl Pass {
                 length,
                 read_out,
                 ancestors: Ancestors::Copied {
-                    rows: int_tensor(index, device),
+                    rows: Box::new(int_tensor(index, device)),
                     count,
                 },
                 hidden: Tensor::cat(vec![seen, causal_mask(length, device)], 3),
@@ -322,6 +322,7 @@ impl Pass {
                     own.attend_below(&chains[*chain], group.nodes, heads, hidden)
                 }
                 Ancestors::Copied { rows, count } => {
+                    let rows = rows.as_ref();
                     let keys = all_keys.clone().select(0, rows.clone());
                     let values = all_values.clone().select(0, rows.clone());
                     own.behind(keys, values, group.nodes, *count)

@@ -68,7 +68,7 @@ impl Initialisation {
     }
 }
 
-/// Context shared by all classes, class name at the end: [start][ctx 1 .. ctx M][name][.][end].
+/// Context shared by all classes, class name at the end: `[start][ctx 1 … ctx M][name][.][end]`.
 #[derive(Debug)]
 pub struct CoOp {
     text: TextTower,

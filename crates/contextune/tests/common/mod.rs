@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use contextune::backbone::*;
+use contextune::backbone::Clip;
+use contextune::model::{Model, ModelOptions};
 use safetensors::{Dtype, SafeTensors};
 
 /// A file below `tests/golden`.
@@ -109,66 +110,9 @@ pub fn relative_error(a: &[f32], b: &[f32]) -> f64 {
     difference / norm(&mut b.iter().map(|&b| f64::from(b)))
 }
 
-/// One of the two golden models.
-pub fn model(name: &str, device: &Device) -> Clip {
-    let config = match name {
-        "clip_vit" => ClipConfig {
-            embedding_width: 128,
-            activation: Activation::QuickGelu,
-            image: ImageTowerConfig::Vit(VitConfig {
-                image_size: 32,
-                patch_size: 8,
-                width: 128,
-                layers: 2,
-                heads: 2,
-            }),
-            text: TextTowerConfig {
-                context_length: 77,
-                vocabulary_size: 1024,
-                width: 128,
-                layers: 2,
-                heads: 2,
-            },
-        },
-        _ => ClipConfig {
-            embedding_width: 128,
-            activation: Activation::QuickGelu,
-            image: ImageTowerConfig::ResNet(ResNetConfig {
-                image_size: 64,
-                width: 8,
-                blocks: [1, 1, 1, 1],
-                heads: 4,
-            }),
-            text: TextTowerConfig {
-                context_length: 77,
-                vocabulary_size: 1024,
-                width: 64,
-                layers: 2,
-                heads: 1,
-            },
-        },
-    };
-    let bytes = std::fs::read(golden(&format!("{name}.safetensors"))).unwrap();
-    Clip::build(
-        &mut Source(SafeTensors::deserialize(&bytes).unwrap(), device),
-        &config,
-    )
-    .unwrap()
-}
-struct Source<'a>(SafeTensors<'a>, &'a Device);
-impl contextune::backbone::ParameterSource for Source<'_> {
-    type Error = safetensors::SafeTensorError;
-    fn parameter<const D: usize>(
-        &mut self,
-        name: &str,
-        shape: [usize; D],
-    ) -> Result<Tensor<D>, Self::Error> {
-        let view = self.0.tensor(name)?;
-        let v: Vec<f32> = view
-            .data()
-            .chunks_exact(2)
-            .map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32())
-            .collect();
-        Ok(Tensor::from_data(TensorData::new(v, shape), self.1))
-    }
+/// The CLIP model in a golden file.
+pub fn model(file: &str, device: &Device) -> Clip {
+    let path = golden(file);
+    let model = Model::open(path.to_str(), ModelOptions::default(), device, |_| ()).unwrap();
+    model.clip().unwrap()
 }

@@ -154,7 +154,7 @@ impl PromptFile {
         let mut parameters = Parameters::default();
         let mut text_features = None;
         for (name, view) in file.iter() {
-            let values = finite_values(&name, &view).map_err(wrong)?;
+            let values = finite_values(name, &view).map_err(wrong)?;
             if name == TEXT_FEATURES {
                 if view.shape().len() != 2 || view.shape()[0] != class_names.len() {
                     return Err(wrong(format!(
@@ -165,7 +165,7 @@ impl PromptFile {
                 }
                 text_features = Some(values);
             } else {
-                parameters.insert_data(&name, view.shape(), values, device);
+                parameters.insert_data(name, view.shape(), values, device);
             }
         }
         Ok(Self {

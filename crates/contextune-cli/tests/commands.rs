@@ -1,0 +1,452 @@
+//! The binary as its users run it: real pictures, the embedded model, files on disk.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use contextune::data::{FeatureRows, FeaturesFile, Split};
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn contextune(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_contextune"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// Standard output of a command that must succeed.
+#[track_caller]
+fn answer(arguments: &[&str]) -> String {
+    let output = contextune(arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Standard error of a command that must fail with this exit code.
+#[track_caller]
+fn failure(code: i32, arguments: &[&str]) -> String {
+    let output = contextune(arguments);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+    errors
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text:?}"))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn demo_data(task: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../assets/demo")
+        .join(task)
+}
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../contextune/tests/golden")
+        .join(name)
+}
+
+/// Two class folders with three real pictures each.
+fn class_folders(folder: &Path) -> PathBuf {
+    let data = folder.join("data");
+    let pictures = [
+        ("noise", ["noise.png", "big_noise.png", "tiny.png"]),
+        ("photo", ["photo.jpg", "photo_444.jpg", "photo_rgb.png"]),
+    ];
+    for (class, files) in pictures {
+        fs::create_dir_all(data.join(class)).unwrap();
+        for file in files {
+            let source = golden("preprocess").join(file);
+            fs::copy(source, data.join(class).join(file)).unwrap();
+        }
+    }
+    data
+}
+
+#[test]
+fn a_run_is_trained_evaluated_and_used() {
+    let folder = TempDir::new().unwrap();
+    let run = folder.path().join("run");
+    let data = demo_data("icon-demo");
+    let train = [
+        "train",
+        "coop",
+        "--data",
+        text(&data),
+        "--shots",
+        "4",
+        "--epochs",
+        "5",
+    ];
+    let out = ["--out", text(&run), "--json"];
+    let result = json(&answer(&[&train[..], &out[..]].concat()));
+    assert_eq!(result["shots"], 4);
+    assert_eq!(result["parameters"], 16 * 192);
+    for file in [
+        "run.toml",
+        "prompt.safetensors",
+        "metrics.jsonl",
+        "result.json",
+    ] {
+        assert!(run.join(file).is_file(), "{file}");
+    }
+    assert!(!run.join("resume").exists());
+    assert_eq!(
+        fs::read_to_string(run.join("metrics.jsonl"))
+            .unwrap()
+            .lines()
+            .count(),
+        5
+    );
+
+    let evaluated = json(&answer(&["eval", text(&run), "--json"]));
+    assert_eq!(evaluated["accuracy"], result["accuracy"]);
+    assert_eq!(evaluated["examples"], 175);
+    let other = answer(&[
+        "eval",
+        text(&run),
+        "--data",
+        text(&demo_data("animal-silhouettes")),
+        "--json",
+    ]);
+    assert_eq!(json(&other)["examples"], 200);
+
+    let picture = fs::read_dir(data.join("images/fluent-3d"))
+        .or_else(|_| fs::read_dir(data.join("images")))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.is_file())
+        .unwrap();
+    let predicted = json(&answer(&["predict", text(&run), text(&picture), "--json"]));
+    let top = predicted["top"].as_array().unwrap();
+    assert_eq!(top.len(), 5);
+    assert_eq!(top[0][0], predicted["class"]);
+
+    let again = failure(1, &[&train[..], &out[..]].concat());
+    assert!(again.contains("exists already"), "{again}");
+    answer(&[&train[..], &out[..], &["--force"]].concat());
+}
+
+#[test]
+fn features_in_a_file_give_the_run_that_the_pictures_give() {
+    let folder = TempDir::new().unwrap();
+    let data = demo_data("animal-silhouettes");
+    let features = folder.path().join("features.safetensors");
+    answer(&["encode", "--data", text(&data), "--out", text(&features)]);
+    let accuracy = |data: &Path, run: &str| -> (Value, Vec<u8>) {
+        let run = folder.path().join(run);
+        let result = answer(&[
+            "train",
+            "coop",
+            "--data",
+            text(data),
+            "--shots",
+            "2",
+            "--epochs",
+            "4",
+            "--out",
+            text(&run),
+            "--json",
+        ]);
+        let prompt = fs::read(run.join("prompt.safetensors")).unwrap();
+        (json(&result)["accuracy"].clone(), prompt)
+    };
+    let from_pictures = accuracy(&data, "pictures");
+    let from_features = accuracy(&features, "features");
+    assert_eq!(from_pictures.0, from_features.0);
+    assert_eq!(from_pictures.1.len(), from_features.1.len());
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_prompt() {
+    let folder = TempDir::new().unwrap();
+    let data = demo_data("icon-demo");
+    let arguments = |run: &Path| -> Vec<String> {
+        [
+            "train",
+            "coop",
+            "--data",
+            text(&data),
+            "--shots",
+            "16",
+            "--epochs",
+            "150",
+            "--out",
+            text(run),
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    };
+    let killed = folder.path().join("killed");
+    let mut process = Command::new(env!("CARGO_BIN_EXE_contextune"))
+        .args(arguments(&killed))
+        .spawn()
+        .unwrap();
+    let state = killed.join("resume/state.safetensors");
+    let started = Instant::now();
+    while !state.exists() {
+        assert!(
+            started.elapsed() < Duration::from_secs(300),
+            "no state was saved"
+        );
+        assert!(
+            process.try_wait().unwrap().is_none(),
+            "the run ended before it could be killed"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let early = failure(
+        1,
+        &[
+            "predict",
+            text(&killed),
+            text(&data.join("images/fluent-3d")),
+        ],
+    );
+    assert!(early.contains("contextune resume"), "{early}");
+    answer(&["resume", text(&killed)]);
+
+    let whole = folder.path().join("whole");
+    let all: Vec<String> = arguments(&whole);
+    answer(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    let context = |run: &Path| {
+        let bytes = fs::read(run.join("prompt.safetensors")).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        file.tensor("ctx").unwrap().data().to_vec()
+    };
+    assert_eq!(context(&killed), context(&whole));
+    let epochs = fs::read_to_string(killed.join("metrics.jsonl")).unwrap();
+    assert_eq!(epochs.lines().count(), 150);
+}
+
+#[test]
+fn texts_and_classes_are_encoded_and_tokenized() {
+    let folder = TempDir::new().unwrap();
+    let model = golden("clip_vit.safetensors");
+    let ids = answer(&[
+        "tokenize",
+        "--model",
+        text(&model),
+        "--json",
+        "a photo of a dog.",
+    ]);
+    let ids = json(&ids)["ids"].as_array().unwrap().clone();
+    assert_eq!(
+        (ids[0].as_u64(), ids[ids.len() - 1].as_u64()),
+        (Some(1022), Some(1023))
+    );
+
+    let out = folder.path().join("classifier.safetensors");
+    answer(&[
+        "encode",
+        "--model",
+        text(&model),
+        "--classes",
+        "dog,cat",
+        "--templates",
+        "openai-7",
+        "--out",
+        text(&out),
+    ]);
+    let bytes = fs::read(&out).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(file.tensor("classifier").unwrap().shape(), [128, 2]);
+
+    let long = "word ".repeat(100);
+    let refused = failure(1, &["tokenize", &long]);
+    assert!(
+        refused.contains("77") && refused.contains("word word"),
+        "{refused}"
+    );
+    assert!(answer(&["tokenize", "--truncate", &long]).contains("word</w>"));
+}
+
+#[test]
+fn a_corrupt_picture_is_left_out_and_counted_or_stops_a_strict_run() {
+    let folder = TempDir::new().unwrap();
+    let data = class_folders(folder.path());
+    let photo = fs::read(data.join("photo/photo.jpg")).unwrap();
+    fs::write(data.join("photo/photo.jpg"), &photo[..photo.len() / 2]).unwrap();
+    let out = folder.path().join("features.safetensors");
+    let arguments = ["encode", "--data", text(&data), "--out", text(&out)];
+    let output = contextune(&arguments);
+    let remarks = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{remarks}");
+    assert!(
+        remarks.contains("photo.jpg") && remarks.contains("1 of 6 pictures"),
+        "{remarks}"
+    );
+    assert_eq!(FeaturesFile::open(&out).unwrap().rows(), 5);
+    let strict = failure(1, &[&arguments[..], &["--strict"]].concat());
+    assert!(
+        strict.contains("--strict") && strict.contains("photo.jpg"),
+        "{strict}"
+    );
+}
+
+#[test]
+fn bad_data_are_refused_with_the_place_and_the_reason() {
+    let folder = TempDir::new().unwrap();
+    let run = folder.path().join("run");
+    let refused = |data: &Path| {
+        let errors = failure(
+            1,
+            &[
+                "train",
+                "coop",
+                "--data",
+                text(data),
+                "--epochs",
+                "1",
+                "--out",
+                text(&run),
+            ],
+        );
+        assert!(!run.exists(), "a refused run leaves no folder: {errors}");
+        errors
+    };
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    assert!(refused(&empty).contains("empty"));
+
+    let data = class_folders(folder.path());
+    fs::create_dir(data.join("nothing")).unwrap();
+    assert!(refused(&data).contains("nothing"));
+    fs::remove_dir(data.join("nothing")).unwrap();
+
+    fs::create_dir(data.join("Photo")).unwrap();
+    fs::copy(data.join("photo/photo.jpg"), data.join("Photo/a.jpg")).unwrap();
+    assert!(refused(&data).contains("two classes of one name"));
+    fs::remove_dir_all(data.join("Photo")).unwrap();
+
+    let narrow = golden("coop_rn_unified_end.safetensors");
+    let errors = refused(&narrow);
+    assert!(errors.contains("128") && errors.contains("384"), "{errors}");
+
+    let few = contextune(&[
+        "train",
+        "coop",
+        "--data",
+        text(&data),
+        "--shots",
+        "16",
+        "--epochs",
+        "1",
+        "--out",
+        text(&run),
+    ]);
+    let remarks = String::from_utf8(few.stderr).unwrap();
+    assert!(few.status.success(), "{remarks}");
+    assert!(remarks.contains("fewer than 16"), "{remarks}");
+}
+
+#[test]
+fn a_model_cut_in_half_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let model = fs::read(golden("clip_vit.safetensors")).unwrap();
+    let half = folder.path().join("half.safetensors");
+    fs::write(&half, &model[..model.len() / 2]).unwrap();
+    let errors = failure(1, &["tokenize", "--model", text(&half), "dog"]);
+    assert!(errors.contains("half.safetensors"), "{errors}");
+}
+
+#[test]
+fn arguments_that_contradict_each_other_are_wrong_usage() {
+    let data = demo_data("icon-demo");
+    let errors = failure(
+        2,
+        &[
+            "train",
+            "coop",
+            "--data",
+            text(&data),
+            "--context-length",
+            "5",
+            "--init-words",
+            "a photo of a",
+        ],
+    );
+    assert!(errors.contains("--context-length is 5"), "{errors}");
+    failure(2, &["encode", "--out", "nothing.safetensors"]);
+    failure(
+        2,
+        &["train", "coop", "--data", text(&data), "--batch-size", "0"],
+    );
+}
+
+/// A learner that learns gains from labels; with the same labels shuffled among the pictures it falls to chance.
+#[test]
+fn slow_learning_from_labels_helps_and_from_shuffled_labels_does_not() {
+    let folder = TempDir::new().unwrap();
+    let features = folder.path().join("features.safetensors");
+    let data = demo_data("icon-demo");
+    answer(&["encode", "--data", text(&data), "--out", text(&features)]);
+    let accuracy = |method: &[&str], data: &Path, run: &str| -> f64 {
+        let run = folder.path().join(run);
+        let common = ["--data", text(data), "--out", text(&run), "--json"];
+        let result = answer(&[&["train"], method, &common[..]].concat());
+        json(&result)["accuracy"].as_f64().unwrap()
+    };
+    let zeroshot = accuracy(
+        &["zeroshot", "--templates", "openai-7"],
+        &features,
+        "zeroshot",
+    );
+    let learned = accuracy(&["coop", "--shots", "16"], &features, "learned");
+    assert!(
+        learned >= zeroshot + 0.10,
+        "zero-shot {zeroshot}, learned {learned}"
+    );
+
+    let shuffled = folder.path().join("shuffled.safetensors");
+    shuffle_training_labels(&features, &shuffled);
+    let broken = accuracy(&["coop", "--shots", "16"], &shuffled, "shuffled");
+    let chance = 1.0 / 17.0;
+    assert!(
+        broken <= chance + 0.08,
+        "learned {broken} from shuffled labels"
+    );
+}
+
+/// Copies a features file, its training labels dealt out anew.
+fn shuffle_training_labels(from: &Path, to: &Path) {
+    let file = FeaturesFile::open(from).unwrap();
+    let rows: Vec<usize> = (0..file.rows()).collect();
+    let splits: Vec<Split> = rows.iter().map(|&row| file.split(row)).collect();
+    let mut labels = file.labels().to_vec();
+    let train: Vec<usize> = rows
+        .iter()
+        .copied()
+        .filter(|&row| splits[row] == Split::Train)
+        .collect();
+    // Equal classes of 16 one after another: a stride that is coprime to the count deals them to all classes.
+    let dealt: BTreeMap<usize, usize> = train
+        .iter()
+        .enumerate()
+        .map(|(place, &row)| (row, labels[train[place * 37 % train.len()]]))
+        .collect();
+    for (row, label) in dealt {
+        labels[row] = label;
+    }
+    FeatureRows {
+        image_features: &file.read(&rows),
+        width: file.width(),
+        labels: &labels,
+        splits: Some(&splits),
+        class_names: file.class_names(),
+        ..FeatureRows::default()
+    }
+    .write(to)
+    .unwrap();
+}
