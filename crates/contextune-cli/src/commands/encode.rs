@@ -16,7 +16,7 @@ use crate::options::{Context, ModelArguments, PictureArguments, WrongUsage};
 /// Write features of pictures and texts to a safetensors file.
 ///
 /// The file holds image_features (with labels and splits where they come from --data) and text_features, not of unit length,
-/// in the order of the arguments; with --classes and --templates also the ensembled classifier [D, K].
+/// in the order of the arguments; with --classes and --templates also the ensembled classifier (D × K).
 ///
 /// Example: contextune encode --data photos --out photos.safetensors
 #[derive(Debug, clap::Args)]

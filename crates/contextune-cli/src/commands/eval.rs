@@ -30,7 +30,7 @@ pub struct Arguments {
     /// Which classes; without it those of the run, or all of other data.
     #[arg(long, value_enum)]
     subset: Option<SubsetName>,
-    /// Write logits [N, K] and labels [N] to this safetensors file.
+    /// Write logits (N × K) and labels to this safetensors file.
     #[arg(long, value_name = "FILE")]
     logits: Option<PathBuf>,
     /// Print the result as JSON.
