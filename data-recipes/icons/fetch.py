@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Fetches what the icon benchmark is made of, checks it, and unpacks it.
 
-    python3 fetch.py [FOLDER]        (default ./data/icons-sources)
+    python3 fetch.py [FOLDER] [--more]        (default ./data/icons-sources)
+
+--more adds the sets of MORE, which only the dataset icon-pretraining needs.
 
 Python 3.11 or newer, standard library only; calls `npm pack` and `pip download`. What is there already and has
 the right sha256 is not fetched again.
 """
 
+import argparse
 import gzip
 import hashlib
 import io
@@ -31,6 +34,32 @@ NPM = [
      "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58"),
     ("emojibase-data", "emojibase-data", "17.0.0",
      "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a"),
+]
+# Further icons for pre-training, as (npm package below @iconify-json, version, sha256 of the tarball); README.md has the licences.
+MORE = [
+    ("noto-v1", "1.2.5", "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37"),
+    ("fluent-emoji-high-contrast", "1.2.6", "0b92d48c90d2200bd499e3cdd09a127ca6a8c8ddefd34c35eb5a1e4994012ae0"),
+    ("emojione-monotone", "1.2.1", "40b90004bafb406b59266155ef9b7e1dd67bf2947fc8db8d07388776f4d0d04e"),
+    ("streamline-emojis", "1.2.4", "5dac87c876b322500989828c5823143e0100d78881627a2e4081a4b897cbfdbc"),
+    ("game-icons", "1.2.4", "f5758efb34d91c4f50b941f355f16ee73938625e5996fabc25171288404460a4"),
+    ("mdi", "1.2.3", "ddd817a7213f91de51147943915c0cda8c8b818a53c92b5c068cfa9883c6d7ac"),
+    ("fa6-solid", "1.2.4", "082c792eaad4751626438773fa7360cb23f495b687cf2dd01b2b0fccc7f6af8b"),
+    ("ph", "1.2.2", "e3a582a047d9829fc7e8842c660d8065e598d1b68bb58cb68e75a1f1e5a614cc"),
+    ("healthicons", "1.2.13", "4c2552c45737788a6599da3c5b72610c7fb4e7f87075d401c56fa16d487d4caf"),
+    ("icon-park", "1.2.4", "c1a25212a31602aca93c3fa6f6b3288e89b9d7811afc132dfd78506e9d586b6f"),
+    ("mingcute", "1.2.8", "fec65f4430ac70a968e0e7fc7741e7064ba91e6da992b905f75c9d70c717bd2c"),
+    ("tabler", "1.2.41", "3bf99af156d28d05568aff524a35ed1ba238df640a7835a5e02e1f8e439685f6"),
+    ("lucide", "1.2.137", "e74db8c3a55fff55bc82de21268c4bced9f65ff10aacc0d5f3a395b0e93243c3"),
+    ("temaki", "1.2.6", "24a874e1d81a7de9d56e534fdc56287cfe6e73488a24ef5c8982d4fd5f294d8d"),
+    ("maki", "1.2.5", "cbf41d1b7262fad2eecdc6425ae5afed2de9b3512093c4c778fb456e788d7e12"),
+    ("marketeq", "1.2.2", "80070c7b0fb41ed5198ecadb9145984d2221b975bb9e0f52f563beb241d549cb"),
+    ("flat-color-icons", "1.2.3", "d8878a9b0f02d749bc8671eb7d47882eb711185cbcefbb365cbfb488773c4786"),
+    ("fluent-color", "1.2.21", "fa2ddaaac7a2a7b902659cea1b5b8c03017ce2ae56295138876b86a36177dfbe"),
+    ("streamline-color", "1.2.2", "06c2addb59f572b2bfe581863888fcf7dbe0927e0511e7157c54f332fe90347f"),
+    ("streamline-ultimate-color", "1.2.2", "46133a11f3734bcef29066391d7edc141ed1d8056242ddfa1b5d36ce286420b6"),
+    ("streamline-plump-color", "1.2.2", "33ed8a9ebda9ed896125f1e01873105688d68d0b0c95ca1bcead5a41309afcf6"),
+    ("streamline-kameleon-color", "1.2.2", "5f972d986afb340d8a45d7a16e767f99f91fdd94db53e46a78c79847212aed7b"),
+    ("streamline-freehand-color", "1.2.2", "00d74cbddaf1bcf35c8614ac0544d10af69c7cee8801475473fe424ee0c0c642"),
 ]
 SILHOUETTES = ("animal-mnist", "0.4", "aeebf3d9de4552d6fd2d5701424e1a5b9020f8e5115d68df9db252f2f53ce2ce")
 # The order of the labels 0..9 is the alphabetical one of the package's description; the pictures confirm it.
@@ -119,10 +148,15 @@ def unpack_silhouettes(path, target):
 
 
 def main():
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "data/icons-sources")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("data/icons-sources"))
+    parser.add_argument("--more", action="store_true", help="also the sets of icon-pretraining")
+    arguments = parser.parse_args()
+    folder = arguments.folder
     packages = folder / "packages"
     packages.mkdir(parents=True, exist_ok=True)
-    for name, package, version, sha256 in NPM:
+    npm = NPM + [(name, f"@iconify-json/{name}", *rest) for name, *rest in MORE if arguments.more]
+    for name, package, version, sha256 in npm:
         tarball = packages / f"{package.removeprefix('@').replace('/', '-')}-{version}.tgz"
         fetch(["npm", "pack", "--silent", f"{package}@{version}"], tarball, sha256)
         unpack_npm(tarball, folder / name)

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::more::{self, Hidden};
 use crate::render;
-use crate::sources::{self, Names, Style};
+use crate::sources::{self, Drawing, Names, Style};
 use crate::split::{Class, Role, Split};
 
 /// The side of the silhouettes' pictures.
@@ -98,6 +100,63 @@ impl Builder {
     /// (a split with a test part only: names of pre-training in the held-out style).
     pub fn concepts(&self, out: &Path) -> Result<(Count, usize)> {
         let folder = Folder::create(out, "icon-concepts", "IconConcepts")?;
+        let concepts = self.write_concepts(&folder)?;
+        let dropped = concepts.dropped_tags;
+        Ok((concepts.finish(folder)?, dropped))
+    }
+
+    /// Writes `icon-pretraining`: `icon-concepts` with more train pictures, of the sets in [`more`].
+    pub fn pretraining(&self, out: &Path) -> Result<Count> {
+        let folder = Folder::create(out, "icon-pretraining", "IconPretraining")?;
+        let mut concepts = self.write_concepts(&folder)?;
+        for set in more::EMOJI_SETS {
+            let style = more::read_emoji_set(&self.sources, set, &self.names)?;
+            let drawn: Vec<_> = self
+                .split
+                .concepts
+                .iter()
+                .filter(|concept| concept.role == Role::Pretrain)
+                .filter_map(|concept| Some((concept, style.get(&concept.code)?)))
+                .map(|(concept, drawing)| (format!("{set}/{}.png", concept.code), concept, drawing))
+                .collect();
+            self.draw(
+                &folder,
+                drawn
+                    .iter()
+                    .map(|(path, _, drawing)| (path.as_str(), *drawing)),
+            )?;
+            for (path, concept, _) in drawn {
+                let texts = concepts.texts[&concept.name.to_lowercase()].clone();
+                concepts.add_train(path, texts);
+            }
+        }
+        let hidden = Hidden::new(&self.split, &self.names);
+        for (set, ending) in more::WORD_SETS {
+            let words = more::read_word_set(&self.sources, set, ending, &hidden)?;
+            let paths: Vec<_> = words
+                .iter()
+                .map(|word| format!("{set}/{}.png", word.name))
+                .collect();
+            self.draw(
+                &folder,
+                paths
+                    .iter()
+                    .map(String::as_str)
+                    .zip(words.iter().map(|w| &w.drawing)),
+            )?;
+            for (path, word) in paths.into_iter().zip(words) {
+                let texts = concepts
+                    .texts
+                    .get(&word.text)
+                    .cloned()
+                    .unwrap_or_else(|| vec![word.text]);
+                concepts.add_train(path, texts);
+            }
+        }
+        concepts.finish(folder)
+    }
+
+    fn write_concepts(&self, folder: &Folder) -> Result<Concepts> {
         let hidden: HashSet<String> = self
             .split
             .concepts
@@ -105,10 +164,7 @@ impl Builder {
             .filter(|concept| concept.role != Role::Pretrain)
             .map(|concept| concept.name.to_lowercase())
             .collect();
-        let (mut split, mut style_split) = (CoopSplit::default(), CoopSplit::default());
-        let mut captions = BTreeMap::new();
-        let mut dropped = 0;
-        let mut label = 0;
+        let mut concepts = Concepts::default();
         for role in [Role::Pretrain, Role::Validation, Role::Retrieval] {
             for concept in self
                 .split
@@ -119,37 +175,51 @@ impl Builder {
                 let mut texts = vec![concept.name.clone()];
                 for tag in self.names.tags.get(&concept.code).into_iter().flatten() {
                     if hidden.contains(&tag.to_lowercase()) {
-                        dropped += usize::from(role == Role::Pretrain);
+                        concepts.dropped_tags += usize::from(role == Role::Pretrain);
                     } else if !tag.eq_ignore_ascii_case(&concept.name) {
                         texts.push(tag.clone());
                     }
+                }
+                let label = concepts.label(&concept.name);
+                if role == Role::Pretrain {
+                    concepts
+                        .texts
+                        .insert(concept.name.to_lowercase(), texts.clone());
                 }
                 for style in &self.split.styles {
                     let held_out = *style == self.split.held_out_style;
                     if held_out && role == Role::Validation {
                         continue;
                     }
-                    let Some(path) = self.write_picture(&folder, style, &concept.code)? else {
+                    let Some(path) = self.write_picture(folder, style, &concept.code)? else {
                         continue;
                     };
                     let item = (path.clone(), label, concept.name.clone());
                     match role {
-                        Role::Pretrain if held_out => style_split.test.push(item),
-                        Role::Pretrain => {
-                            captions.insert(path, texts.clone());
-                            split.train.push(item);
-                        }
-                        Role::Validation => split.val.push(item),
-                        Role::Retrieval => split.test.push(item),
+                        Role::Pretrain if held_out => concepts.style_split.test.push(item),
+                        Role::Pretrain => concepts.add_train(path, texts.clone()),
+                        Role::Validation => concepts.split.val.push(item),
+                        Role::Retrieval => concepts.split.test.push(item),
                         Role::Unused => {}
                     }
                 }
-                label += 1;
             }
         }
-        folder.write_json("captions.json", &captions)?;
-        folder.write_json("held_out_style.json", &style_split)?;
-        Ok((folder.finish(split, label)?, dropped))
+        Ok(concepts)
+    }
+
+    /// Draws pictures on all cores.
+    fn draw<'a>(
+        &self,
+        folder: &Folder,
+        pictures: impl Iterator<Item = (&'a str, &'a Drawing)>,
+    ) -> Result<()> {
+        let pictures: Vec<_> = pictures.collect();
+        pictures.into_par_iter().try_for_each(|(path, drawing)| {
+            let file = render::picture(drawing, self.side, path)
+                .with_context(|| format!("cannot draw {path}"))?;
+            folder.write_picture(path, &file)
+        })
     }
 
     /// Writes `icon-subgroups` and `icon-subgroups-coarse`: concepts that pre-training never sees, in all styles.
@@ -266,6 +336,40 @@ impl Builder {
             }
         }
         folder.finish(split, SILHOUETTES.len())
+    }
+}
+
+/// A dataset with one class per name while it is gathered.
+#[derive(Default)]
+struct Concepts {
+    split: CoopSplit,
+    style_split: CoopSplit,
+    captions: BTreeMap<String, Vec<String>>,
+    /// For each emoji of pre-training by its name in lower case: its name and its tags.
+    texts: HashMap<String, Vec<String>>,
+    labels: HashMap<String, usize>,
+    dropped_tags: usize,
+}
+
+impl Concepts {
+    /// The label of `name`, new or known in any case.
+    fn label(&mut self, name: &str) -> usize {
+        let next = self.labels.len();
+        *self.labels.entry(name.to_lowercase()).or_insert(next)
+    }
+
+    /// A train picture; the first of its texts is its name.
+    fn add_train(&mut self, path: String, texts: Vec<String>) {
+        let name = texts[0].clone();
+        let label = self.label(&name);
+        self.split.train.push((path.clone(), label, name));
+        self.captions.insert(path, texts);
+    }
+
+    fn finish(self, folder: Folder) -> Result<Count> {
+        folder.write_json("captions.json", &self.captions)?;
+        folder.write_json("held_out_style.json", &self.style_split)?;
+        folder.finish(self.split, self.labels.len())
     }
 }
 

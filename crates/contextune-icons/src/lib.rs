@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod dataset;
+pub mod more;
 pub mod render;
 pub mod sources;
 pub mod split;

@@ -38,6 +38,14 @@ enum Command {
         #[arg(long, default_value_t = 128)]
         side: u32,
     },
+    /// Write icon-pretraining: icon-concepts and further icons (fetch.py --more)
+    Pretraining {
+        #[command(flatten)]
+        paths: Paths,
+        /// Side of the icons in pixels
+        #[arg(long, default_value_t = 96)]
+        side: u32,
+    },
     /// Write the demo's data: icon-demo and a slice of animal-silhouettes
     Demo {
         #[command(flatten)]
@@ -65,6 +73,9 @@ fn main() -> Result<()> {
                 print(&count);
             }
             print(&builder.silhouettes(&paths.out, None)?);
+        }
+        Command::Pretraining { paths, side } => {
+            print(&Builder::new(&paths.sources, &paths.split, side)?.pretraining(&paths.out)?);
         }
         Command::Demo { paths, side } => {
             let builder = Builder::new(&paths.sources, &paths.split, side)?;

@@ -37,18 +37,24 @@ struct Emoji {
     tags: Vec<String>,
 }
 
+/// An Iconify set: `icons.json` of an `@iconify-json` package.
 #[derive(Deserialize)]
-struct IconSet {
-    icons: BTreeMap<String, Icon>,
+pub struct IconSet {
+    pub(crate) icons: BTreeMap<String, Icon>,
     #[serde(default)]
     aliases: BTreeMap<String, Alias>,
+    #[serde(default = "square")]
     width: f32,
+    #[serde(default = "square")]
     height: f32,
 }
 
 #[derive(Deserialize)]
-struct Icon {
+pub(crate) struct Icon {
     body: String,
+    /// Kept by the set for old users only.
+    #[serde(default)]
+    pub(crate) hidden: bool,
     width: Option<f32>,
     height: Option<f32>,
     #[serde(default)]
@@ -62,6 +68,11 @@ struct Alias {
     parent: String,
     #[serde(default, rename = "hFlip")]
     mirrored: bool,
+}
+
+/// The side of an icon whose set gives none, as Iconify defines it.
+fn square() -> f32 {
+    16.0
 }
 
 /// The code of an emoji: its code points in lower-case hexadecimal, joined by `-`, without the variation selector.
@@ -146,7 +157,7 @@ impl Names {
     }
 
     /// The code of the emoji that a set without code points calls `name`.
-    fn code(&self, name: &str, standard_first: bool) -> Option<&String> {
+    pub fn code(&self, name: &str, standard_first: bool) -> Option<&String> {
         let name = squeezed(name);
         let (first, second) = if standard_first {
             (&self.standard, &self.common)
@@ -164,7 +175,7 @@ pub fn read_style(sources: &Path, style: &str, names: &Names) -> Result<Style> {
     if folder.join("assets").is_dir() {
         return read_webp_folder(&folder.join("assets"));
     }
-    let set: IconSet = read_json(&folder.join("icons.json"))?;
+    let set = read_set(sources, style)?;
     let chars: BTreeMap<String, String> = read_json(&folder.join("chars.json"))?;
     let mut drawings = Style::new();
     for (points, name) in &chars {
@@ -195,6 +206,11 @@ pub fn read_style(sources: &Path, style: &str, names: &Names) -> Result<Style> {
     Ok(drawings)
 }
 
+/// Reads the Iconify set in the folder `sources/set`.
+pub fn read_set(sources: &Path, set: &str) -> Result<IconSet> {
+    read_json(&sources.join(set).join("icons.json"))
+}
+
 fn read_webp_folder(folder: &Path) -> Result<Style> {
     let mut files = BTreeSet::new();
     for entry in
@@ -220,7 +236,7 @@ fn read_webp_folder(folder: &Path) -> Result<Style> {
 
 impl IconSet {
     /// The SVG document of the icon or alias `name`; `None` if the set lacks it.
-    fn svg(&self, name: &str) -> Result<Option<String>> {
+    pub fn svg(&self, name: &str) -> Result<Option<String>> {
         let (name, mirrored) = match self.aliases.get(name) {
             Some(alias) => (alias.parent.as_str(), alias.mirrored),
             None => (name, false),

@@ -21,6 +21,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::files::finite_values;
 use crate::train::{OptimizerState, Parameters, TrainingState};
 
 const SETTINGS: &str = "run.toml";
@@ -306,13 +307,7 @@ fn state_from_bytes(bytes: &[u8], device: &Device) -> Result<TrainingState, Stri
     let mut parameters = Parameters::default();
     let mut moments = Parameters::default();
     for (name, view) in file.iter() {
-        let values: Vec<f32> = view
-            .data()
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|&bytes| f32::from_le_bytes(bytes))
-            .collect();
+        let values = finite_values(name, &view)?;
         match name.strip_prefix("parameters/") {
             Some(name) => parameters.insert_data(name, view.shape(), values, device),
             None => moments.insert_data(name, &[values.len()], values, device),

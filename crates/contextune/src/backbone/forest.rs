@@ -13,6 +13,7 @@ use super::fused;
 use super::layout::{PromptLayout, Row};
 use super::plain::causal_mask;
 use super::transformer::{Block, attention, merge_heads, scale_query, split_heads};
+use crate::indices::indices;
 
 /// From this many nodes below one parent on, the parent's rows are attended to in place instead of copied per node.
 const MIN_SHARED_NODES: usize = 4;
@@ -110,7 +111,7 @@ impl Pass {
 
         // Pack the rows, group after group.
         let mut rows = Vec::new();
-        let mut read_rows: Vec<i64> = Vec::new();
+        let mut read_rows = Vec::new();
         let mut pack = |nodes: &[usize], read_out: bool| {
             let start = rows.len();
             for &index in nodes {
@@ -128,7 +129,7 @@ impl Pass {
                 };
                 placement.insert(index, place);
                 if read_out {
-                    read_rows.push(rows.len() as i64 - 1);
+                    read_rows.push(rows.len() - 1);
                 }
             }
             start..rows.len()
@@ -147,12 +148,11 @@ impl Pass {
             .collect();
 
         // Now that every row has its place, say where each group finds its ancestors.
-        let ancestor_rows = |parent: usize| -> Vec<i64> {
+        let ancestor_rows = |parent: usize| -> Vec<usize> {
             layout
                 .chain(parent)
                 .into_iter()
                 .flat_map(|node| placement[&node].rows.clone())
-                .map(|row| row as i64)
                 .collect()
         };
         let mut chains = Vec::new();
@@ -163,7 +163,7 @@ impl Pass {
                 None => Ancestors::None,
                 Some(parent) => {
                     Ancestors::Shared(*chain_of_parent.entry(parent).or_insert_with(|| {
-                        chains.push(int_tensor(ancestor_rows(parent), device));
+                        chains.push(indices(ancestor_rows(parent), device));
                         chains.len() - 1
                     }))
                 }
@@ -178,11 +178,10 @@ impl Pass {
             });
         }
         for (rows, read_out, length, count, nodes) in copied {
-            let index: Vec<i64> = nodes
+            let copies = nodes
                 .iter()
                 .filter_map(|&node| layout.nodes()[node].parent)
-                .flat_map(ancestor_rows)
-                .collect();
+                .flat_map(ancestor_rows);
             let seen = Tensor::from_data(
                 TensorData::new(vec![false; length * count], [1, 1, length, count]),
                 device,
@@ -193,7 +192,7 @@ impl Pass {
                 length,
                 read_out,
                 ancestors: Ancestors::Copied {
-                    rows: Box::new(int_tensor(index, device)),
+                    rows: Box::new(indices(copies, device)),
                     count,
                 },
                 hidden: Tensor::cat(vec![seen, causal_mask(length, device)], 3),
@@ -203,7 +202,7 @@ impl Pass {
             rows,
             groups,
             chains,
-            read_rows: int_tensor(read_rows, device),
+            read_rows: indices(read_rows, device),
             placement,
         }
     }
@@ -444,9 +443,4 @@ fn take_rows(x: &Tensor<2>, range: Range<usize>) -> Tensor<2> {
         true => x.clone(),
         false => x.clone().narrow(0, range.start, range.len()),
     }
-}
-
-fn int_tensor(values: Vec<i64>, device: &Device) -> Tensor<1, Int> {
-    let length = values.len();
-    Tensor::from_data(TensorData::new(values, [length]), device)
 }

@@ -1,8 +1,9 @@
 //! The plain walk: a batch of sequences of equal length through the blocks, with any mask.
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 use super::transformer::{Block, attention, merge_heads, split_heads};
+use crate::indices::indices;
 
 /// Which rows may look at which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +62,9 @@ pub fn walk(blocks: &[Block], x: Tensor<3>, mask: Mask, read_out: &[usize]) -> T
 fn read_rows(x: Tensor<3>, read_out: &[usize]) -> Tensor<2> {
     let [batch, rows, width] = x.dims();
     let device = x.device();
-    let index: Vec<i64> = (0..batch)
-        .map(|b| (b * rows + read_out[b]) as i64)
-        .collect();
-    x.reshape([batch * rows, width]).select(
-        0,
-        Tensor::<1, Int>::from_data(TensorData::new(index, [batch]), &device),
-    )
+    let places = (0..batch).map(|b| b * rows + read_out[b]);
+    x.reshape([batch * rows, width])
+        .select(0, indices(places, &device))
 }
 
 /// `[1, 1, T, T]`, true above the diagonal.

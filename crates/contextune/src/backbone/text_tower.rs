@@ -1,12 +1,13 @@
 //! CLIP's text tower: a causal transformer read out at the end-of-text row.
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor};
 
 use super::forest::{KnownRows, Pass};
 use super::layout::{PromptLayout, Row};
 use super::plain::{self, Mask};
 use super::transformer::{Block, LayerNorm};
 use super::{Activation, BackboneError, ParameterSource, TextTowerConfig};
+use crate::indices::indices;
 
 /// Token ids to text features; also runs prompts in which some rows are learned.
 #[derive(Clone, Debug)]
@@ -81,12 +82,9 @@ impl TextTower {
 
     /// Embeddings of `ids`, `[ids, d]`, without positions. Every id must be below the vocabulary size.
     pub fn embed(&self, ids: &[u32]) -> Tensor<2> {
-        let index: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
-        let index = Tensor::<1, Int>::from_data(
-            TensorData::new(index, [ids.len()]),
-            &self.token_embedding.device(),
-        );
-        self.token_embedding.clone().select(0, index)
+        let rows = ids.iter().map(|&id| id as usize);
+        let rows = indices(rows, &self.token_embedding.device());
+        self.token_embedding.clone().select(0, rows)
     }
 
     /// The plain walk over whole sequences: `rows` `[B, T, d]` without positions, read out at row `end[b]`; `[B, D]`.
@@ -151,32 +149,30 @@ impl TextTower {
             .count();
         let mut next_frozen = 0;
         let mut learned_rows = 0;
-        let row_index: Vec<i64> = pass
+        let row_index: Vec<usize> = pass
             .rows
             .iter()
             .map(|(row, _)| match *row {
                 Row::Token(_) => {
                     next_frozen += 1;
-                    next_frozen as i64 - 1
+                    next_frozen - 1
                 }
                 Row::Learned(row) => {
                     learned_rows = learned_rows.max(row + 1);
-                    (frozen_rows + row) as i64
+                    frozen_rows + row
                 }
             })
             .collect();
-        let order: Vec<i64> = layout
+        let order = layout
             .read_out()
             .iter()
-            .filter_map(|&node| pass.read_out(node))
-            .map(|row| row as i64)
-            .collect();
+            .filter_map(|&node| pass.read_out(node));
         Ok(PreparedPrompts {
             frozen_rows: self.frozen_rows(&pass),
-            row_index: Tensor::from_data(TensorData::new(row_index, [pass.rows.len()]), &device),
+            row_index: indices(row_index, &device),
             positions: self.positions(&pass),
             learned_rows,
-            order: Tensor::from_data(TensorData::new(order, [layout.read_out().len()]), &device),
+            order: indices(order, &device),
             pass,
             known,
         })
@@ -219,9 +215,9 @@ impl TextTower {
         // Sorted, prompts that begin alike fall into one chunk.
         let mut order: Vec<usize> = (0..prompts.len()).collect();
         order.sort_by(|&a, &b| prompts[a].cmp(&prompts[b]));
-        let mut place = vec![0i64; prompts.len()];
+        let mut place = vec![0; prompts.len()];
         for (sorted, &prompt) in order.iter().enumerate() {
-            place[prompt] = sorted as i64;
+            place[prompt] = sorted;
         }
         let mut features = Vec::new();
         for chunk in order.chunks(CHUNK) {
@@ -232,10 +228,7 @@ impl TextTower {
             let prepared = self.prepare(&PromptLayout::new(&rows))?;
             features.push(self.encode(&prepared, None));
         }
-        let place = Tensor::<1, Int>::from_data(
-            TensorData::new(place, [prompts.len()]),
-            &self.token_embedding.device(),
-        );
+        let place = indices(place, &self.token_embedding.device());
         Ok(Tensor::cat(features, 0).select(0, place))
     }
 
@@ -261,16 +254,9 @@ impl TextTower {
 
     /// Positional embeddings of all rows of a pass, `[R, d]`.
     fn positions(&self, pass: &Pass) -> Tensor<2> {
-        let index: Vec<i64> = pass
-            .rows
-            .iter()
-            .map(|&(_, position)| position as i64)
-            .collect();
-        let index = Tensor::<1, Int>::from_data(
-            TensorData::new(index, [pass.rows.len()]),
-            &self.positional_embedding.device(),
-        );
-        self.positional_embedding.clone().select(0, index)
+        let rows = pass.rows.iter().map(|&(_, position)| position);
+        let rows = indices(rows, &self.positional_embedding.device());
+        self.positional_embedding.clone().select(0, rows)
     }
 
     fn check_length(&self, rows: usize) -> Result<(), BackboneError> {

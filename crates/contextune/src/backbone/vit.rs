@@ -5,6 +5,7 @@ use burn::tensor::{Tensor, module, ops::ConvOptions};
 use super::plain::{self, Mask};
 use super::transformer::{Block, LayerNorm};
 use super::{Activation, ParameterSource, VitConfig};
+use crate::indices::indices;
 
 /// Pictures to image features through patches, blocks and the class token.
 #[derive(Clone, Debug)]
@@ -57,6 +58,39 @@ impl VisionTransformer {
 
     /// Normalised pixels `[B, 3, H, W]` -> image features `[B, D]`.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
+        self.walk(self.tokens(pixels))
+    }
+
+    /// The same from some patches of each picture only, which makes a training step as much cheaper (Li et al. 2023,
+    /// "Scaling language-image pre-training via masking"): `kept[b]` are the patches of picture b, from 0 in reading
+    /// order, equally many of each picture.
+    pub fn forward_patches(&self, pixels: Tensor<4>, kept: &[Vec<usize>]) -> Tensor<2> {
+        let tokens = self.tokens(pixels); // [B, 1 + patches, d]
+        let [batch, all, width] = tokens.dims();
+        let rows: Vec<usize> = kept
+            .iter()
+            .enumerate()
+            .flat_map(|(picture, kept)| {
+                let class_token = picture * all;
+                std::iter::once(class_token).chain(kept.iter().map(move |&p| class_token + 1 + p))
+            })
+            .collect();
+        let kept = rows.len() / batch;
+        let tokens = tokens
+            .clone()
+            .reshape([batch * all, width])
+            .select(0, indices(rows, &tokens.device()))
+            .reshape([batch, kept, width]);
+        self.walk(tokens)
+    }
+
+    /// Number of patches of a picture.
+    pub fn patches(&self) -> usize {
+        (self.config.image_size / self.config.patch_size).pow(2)
+    }
+
+    /// Class token and patches with their positions, `[B, 1 + patches, d]`.
+    fn tokens(&self, pixels: Tensor<4>) -> Tensor<3> {
         let batch = pixels.dims()[0];
         let VitConfig {
             patch_size, width, ..
@@ -71,9 +105,12 @@ impl VisionTransformer {
             .clone()
             .reshape([1, 1, width])
             .expand([batch, 1, width]);
-        let tokens = Tensor::cat(vec![class_token, patches], 1)
-            + self.positional_embedding.clone().unsqueeze(); // [B, 1 + patches, d]
-        let class_rows = vec![0; batch];
+        Tensor::cat(vec![class_token, patches], 1) + self.positional_embedding.clone().unsqueeze()
+    }
+
+    /// The blocks on tokens `[B, T, d]`, the class token first -> image features `[B, D]`.
+    fn walk(&self, tokens: Tensor<3>) -> Tensor<2> {
+        let class_rows = vec![0; tokens.dims()[0]];
         let class_token = plain::walk(
             &self.blocks,
             self.norm_before.forward(tokens),

@@ -10,6 +10,7 @@ mod error;
 mod features_file;
 mod features_writer;
 mod few_shot;
+mod named_features;
 mod python_random;
 
 use std::fmt;
@@ -21,6 +22,7 @@ pub use class_names::class_list;
 pub use error::{DataError, DataWarning, Result};
 pub use features_file::FeaturesFile;
 pub use features_writer::{FeatureRows, NamedTensor, TensorValues, write_tensors};
+pub use named_features::{NamedFeatures, NamedRows};
 
 /// Extensions of the pictures that can be decoded, in lower case.
 const PICTURE_EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];

@@ -1,8 +1,9 @@
 //! Losses between two lists of features that belong together row by row.
 
-use burn::tensor::{Int, Tensor, TensorData, activation};
+use burn::tensor::{Tensor, activation};
 
 use super::similarity;
+use crate::indices::indices;
 
 /// CLIP's symmetric loss: each image should find its text among the batch, and each text its image (Radford et al. 2021,
 /// figure 3). Half the sum of both cross-entropies, `[1]`.
@@ -17,8 +18,7 @@ pub fn symmetric_loss(
     let batch = images.dims()[0];
     let device = images.device();
     let logits = similarity::logits(images, texts, logit_scale); // [B, B]
-    let own: Vec<i64> = (0..batch as i64).collect();
-    let own = Tensor::<1, Int>::from_data(TensorData::new(own, [batch]), &device);
+    let own = indices(0..batch, &device);
     let found: i64 = logits
         .clone()
         .inner()

@@ -7,6 +7,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal, Uniform};
 
+use super::IMAGE_TEACHER_HEAD;
 use crate::backbone::{ClipConfig, ParameterSource};
 
 /// exp of the initial logit scale: the inverse of the softmax temperature 0.07.
@@ -57,7 +58,7 @@ impl<'a> Initialiser<'a> {
             Initial::Normal(0.02)
         } else if name == "positional_embedding" {
             Initial::Normal(0.01)
-        } else if name == "text_projection" || name == "visual.proj" {
+        } else if name == "text_projection" || name == "visual.proj" || name == IMAGE_TEACHER_HEAD {
             Initial::Normal((shape[0] as f32).powf(-0.5))
         } else if ends("class_embedding") || ends("visual.positional_embedding") {
             Initial::Normal(width.powf(-0.5))

@@ -5,15 +5,18 @@ mod captions;
 mod initialise;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use rand::seq::index;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
-use crate::backbone::{Clip, ClipConfig, PixelNormalisation};
+use crate::backbone::{Clip, ClipConfig, ImageTower, PixelNormalisation, TextTower};
 use crate::image::{Picture, RandomResizedCrop};
+use crate::indices::indices;
 use crate::objective::contrastive;
 use crate::text::{Overlong, TextError, Tokenizer};
-use crate::train::{Parameters, StepLoss, Task, TrainError};
+use crate::train::{Parameters, Progress, Step, StepLoss, Task, TrainError};
 
 pub use batches::batches;
 pub use captions::Captions;
@@ -23,6 +26,8 @@ pub use initialise::Initialiser;
 const HIGHEST_LOGIT_SCALE: f32 = 100.0;
 /// Longest caption in tokens; what is longer is cut, as nothing that matters stands so late.
 const CAPTION_LENGTH: usize = 24;
+/// Streams of random numbers from here on belong to steps, those below to the order of epochs.
+const STEPS: u64 = 1 << 63;
 
 /// A picture, decoded to RGB, with its name and captions.
 #[derive(Clone, Debug)]
@@ -35,21 +40,40 @@ pub struct CaptionedPicture {
     pub captions: Captions,
 }
 
-/// Features of frozen teachers that the towers imitate besides finding each other; as wide as the joint space.
+/// Features of frozen teachers that the towers imitate besides finding each other.
 #[derive(Debug)]
 pub struct Distillation {
-    /// The teacher's features of the training pictures, `[N, D]`, row i for picture i; absent: images learn from
-    /// texts alone.
-    pub image_targets: Option<Tensor<2>>,
-    /// Texts with teacher features, tokenised; no picture belongs to them.
-    pub texts: Vec<Vec<u32>>,
-    /// The teacher's features of these texts, `[M, D]`.
-    pub text_targets: Tensor<2>,
-    /// Texts in each step.
-    pub text_batch: usize,
+    /// What the image tower imitates, if anything.
+    pub images: Option<ImageTeacher>,
+    /// What the text tower imitates, if anything.
+    pub texts: Option<TextTeacher>,
     /// Factor of the imitation losses beside the contrastive one.
     pub weight: f32,
 }
+
+/// Features of pictures, of any width: a linear map from the joint space to the teacher's, [`IMAGE_TEACHER_HEAD`], is
+/// trained along and is no part of the model.
+#[derive(Debug)]
+pub struct ImageTeacher {
+    /// The teacher's features, `[T, W]`.
+    pub targets: Tensor<2>,
+    /// Row in `targets` of each training picture; the teacher need not know all of them.
+    pub rows: Vec<Option<usize>>,
+}
+
+/// Features of texts, as wide as the joint space.
+#[derive(Debug)]
+pub struct TextTeacher {
+    /// Texts, tokenised; no picture belongs to them.
+    pub texts: Vec<Vec<u32>>,
+    /// The teacher's features of these texts, `[M, D]`.
+    pub targets: Tensor<2>,
+    /// Texts in each step.
+    pub batch_size: usize,
+}
+
+/// Name of the map from the joint space to the image teacher's, `[D, W]`, among the trained parameters.
+pub const IMAGE_TEACHER_HEAD: &str = "image_teacher_head";
 
 /// Contrastive training of a CLIP on captioned pictures.
 #[derive(Debug)]
@@ -60,10 +84,20 @@ pub struct Pretraining {
     pictures: Vec<CaptionedPicture>,
     names: Vec<usize>,
     views: RandomResizedCrop,
+    patch_dropping: Option<PatchDropping>,
     distillation: Option<Distillation>,
     batch_size: usize,
     seed: u64,
     device: Device,
+}
+
+/// Training on some patches of each picture (Li et al. 2023), and on all of them in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PatchDropping {
+    /// Share of the patches that a step leaves out, from 0 to below 1.
+    pub share: f32,
+    /// Share of the run, at its end, with all patches, 0 to 1.
+    pub whole_at_end: f32,
 }
 
 /// What [`Pretraining`] works with.
@@ -77,6 +111,8 @@ pub struct PretrainingSettings {
     pub tokenizer: Tokenizer,
     /// How training pictures are cropped and mirrored.
     pub views: RandomResizedCrop,
+    /// Patches left out of training pictures, if any; vision transformers only.
+    pub patch_dropping: Option<PatchDropping>,
     /// Teachers, if any.
     pub distillation: Option<Distillation>,
     /// Pictures in a step.
@@ -97,6 +133,7 @@ impl Pretraining {
             names: pictures.iter().map(|picture| picture.name).collect(),
             pictures,
             views: settings.views,
+            patch_dropping: settings.patch_dropping,
             distillation: settings.distillation,
             batch_size: settings.batch_size,
             seed: settings.seed,
@@ -132,6 +169,28 @@ impl Pretraining {
             .forward(Tensor::from_data(pixels, &self.device))
     }
 
+    /// Normalised pixels `[B, 3, size, size]` -> image features `[B, D]`, from some patches while patches are dropped.
+    fn encode(
+        &self,
+        tower: &ImageTower,
+        pixels: Tensor<4>,
+        progress: Progress,
+        random: &mut ChaCha8Rng,
+    ) -> Tensor<2> {
+        let done = progress.step as f32 / progress.steps as f32;
+        match (tower, self.patch_dropping) {
+            (ImageTower::Vit(tower), Some(dropping)) if done < 1.0 - dropping.whole_at_end => {
+                let all = tower.patches();
+                let kept = ((1.0 - dropping.share) * all as f32).ceil() as usize;
+                let kept: Vec<Vec<usize>> = (0..pixels.dims()[0])
+                    .map(|_| index::sample(random, all, kept).into_vec())
+                    .collect();
+                tower.forward_patches(pixels, &kept)
+            }
+            (tower, _) => tower.forward(pixels),
+        }
+    }
+
     fn captions(
         &self,
         batch: &[usize],
@@ -150,47 +209,35 @@ impl Pretraining {
 
 impl Task for Pretraining {
     fn steps(&self) -> usize {
-        batches(&self.names, self.batch_size, self.seed, 0).len()
+        self.batches(0).len()
     }
 
-    fn loss(
-        &self,
-        parameters: &Parameters,
-        epoch: usize,
-        step: usize,
-    ) -> Result<StepLoss, TrainError> {
-        let mut epoch_batches = batches(&self.names, self.batch_size, self.seed, epoch);
-        let batch = epoch_batches.swap_remove(step);
+    fn batches(&self, epoch: usize) -> Vec<Vec<usize>> {
+        batches(&self.names, self.batch_size, self.seed, epoch)
+    }
+
+    fn loss(&self, parameters: &Parameters, step: Step<'_>) -> Result<StepLoss, TrainError> {
+        let Step { progress, batch } = step;
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
-        random.set_stream((epoch as u64) << 32 | (step as u64 + 1));
-        let pixels = self.pixels(&batch, &mut random);
-        let captions = self
-            .captions(&batch, &mut random)
-            .map_err(|error| TrainError::Observer(Box::new(error)))?;
+        random.set_stream(STEPS | progress.step as u64);
+        let pixels = self.pixels(batch, &mut random);
+        let captions = self.captions(batch, &mut random)?;
 
         let clip = Clip::build(&mut &*parameters, &self.config)?;
-        let images = clip.image.forward(pixels); // [B, D]
+        let images = self.encode(&clip.image, pixels, progress, &mut random); // [B, D]
         let texts = clip.text.encode_tokens(&captions)?; // [B, D]
         let (mut loss, correct) =
             contrastive::symmetric_loss(images.clone(), texts, clip.logit_scale.clone());
-        if let Some(teacher) = &self.distillation {
-            if let Some(targets) = &teacher.image_targets {
-                let targets = targets.clone().select(0, rows(&batch, &self.device));
-                loss = loss + contrastive::distillation_loss(images, targets) * teacher.weight;
+        if let Some(distillation) = &self.distillation {
+            if let Some(teacher) = &distillation.images
+                && let Some((pupils, targets)) = teacher.pairs(images, batch, parameters)?
+            {
+                loss = loss + contrastive::distillation_loss(pupils, targets) * distillation.weight;
             }
-            let corpus: Vec<usize> = (0..teacher.text_batch)
-                .map(|_| random.random_range(0..teacher.texts.len()))
-                .collect();
-            let prompts: Vec<_> = corpus
-                .iter()
-                .map(|&text| teacher.texts[text].clone())
-                .collect();
-            let texts = clip.text.encode_tokens(&prompts)?;
-            let targets = teacher
-                .text_targets
-                .clone()
-                .select(0, rows(&corpus, &self.device));
-            loss = loss + contrastive::distillation_loss(texts, targets) * teacher.weight;
+            if let Some(teacher) = &distillation.texts {
+                let (pupils, targets) = teacher.pairs(&clip.text, &mut random)?;
+                loss = loss + contrastive::distillation_loss(pupils, targets) * distillation.weight;
+            }
         }
         Ok(StepLoss {
             loss,
@@ -207,8 +254,45 @@ impl Task for Pretraining {
     }
 }
 
-fn rows(indices: &[usize], device: &Device) -> Tensor<1, burn::tensor::Int> {
-    let indices: Vec<i64> = indices.iter().map(|&index| index as i64).collect();
-    let count = indices.len();
-    Tensor::from_data(TensorData::new(indices, [count]), device)
+impl ImageTeacher {
+    /// Image features `[B, D]` in the teacher's space, and the teacher's own, both `[K, W]`, of the K pictures of the
+    /// batch that the teacher knows; `None` if it knows none.
+    fn pairs(
+        &self,
+        images: Tensor<2>,
+        batch: &[usize],
+        parameters: &Parameters,
+    ) -> Result<Option<(Tensor<2>, Tensor<2>)>, TrainError> {
+        let (places, rows): (Vec<usize>, Vec<usize>) = batch
+            .iter()
+            .enumerate()
+            .filter_map(|(place, &picture)| Some((place, self.rows[picture]?)))
+            .unzip();
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let device = self.targets.device();
+        let head = parameters.get::<2>(IMAGE_TEACHER_HEAD)?; // [D, W]
+        let pupils = images.select(0, indices(places, &device)).matmul(head);
+        let targets = self.targets.clone().select(0, indices(rows, &device));
+        Ok(Some((pupils, targets)))
+    }
+}
+
+impl TextTeacher {
+    /// Text features of random texts and the teacher's features of them, both `[M, D]`.
+    fn pairs(
+        &self,
+        tower: &TextTower,
+        random: &mut ChaCha8Rng,
+    ) -> Result<(Tensor<2>, Tensor<2>), TrainError> {
+        let drawn: Vec<usize> = (0..self.batch_size)
+            .map(|_| random.random_range(0..self.texts.len()))
+            .collect();
+        let prompts: Vec<_> = drawn.iter().map(|&text| self.texts[text].clone()).collect();
+        let pupils = tower.encode_tokens(&prompts)?;
+        let targets = self.targets.clone();
+        let rows = indices(drawn, &targets.device());
+        Ok((pupils, targets.select(0, rows)))
+    }
 }

@@ -13,17 +13,24 @@ pub trait Task {
     /// Steps in every epoch, at least one.
     fn steps(&self) -> usize;
 
-    /// The loss of one step; `parameters` are tracked leaves. What is random in it derives from epoch and step alone, so
-    /// that a resumed run repeats what an uninterrupted one would have done.
-    fn loss(
-        &self,
-        parameters: &Parameters,
-        epoch: usize,
-        step: usize,
-    ) -> Result<StepLoss, TrainError>;
+    /// The examples of each step of an epoch, as many steps as [`Task::steps`] says.
+    fn batches(&self, epoch: usize) -> Vec<Vec<usize>>;
+
+    /// The loss of one step; `parameters` are tracked leaves. What is random in it derives from the step's place in the
+    /// run alone, so that a resumed run repeats what an uninterrupted one would have done.
+    fn loss(&self, parameters: &Parameters, step: Step<'_>) -> Result<StepLoss, TrainError>;
 
     /// Called after every step, to keep parameters inside their bounds.
     fn constrain(&self, _parameters: &mut Parameters) {}
+}
+
+/// One step of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// Its place in the run.
+    pub progress: Progress,
+    /// Its examples.
+    pub batch: &'a [usize],
 }
 
 /// The outcome of one forward pass.
@@ -131,7 +138,7 @@ fn epoch(
     let mut loss_sum = 0.0;
     let (mut correct, mut examples) = (0, 0);
     let mut learning_rate = 0.0;
-    for step in 0..task.steps() {
+    for (step, batch) in task.batches(state.epochs_done).iter().enumerate() {
         let started = Instant::now();
         let progress = Progress {
             epoch: state.epochs_done,
@@ -143,7 +150,7 @@ fn epoch(
             .schedule
             .learning_rate(settings.learning_rate, progress);
         let leaves = state.parameters.tracked();
-        let outcome = task.loss(&leaves, state.epochs_done, step)?;
+        let outcome = task.loss(&leaves, Step { progress, batch })?;
         let loss: f32 = outcome.loss.clone().inner().into_scalar();
         if !loss.is_finite() {
             return Err(TrainError::LossNotFinite {

@@ -5,7 +5,7 @@ mod optimizer;
 mod parameters;
 mod schedule;
 
-pub use fit::{EpochMetrics, FitSettings, Observer, StepLoss, Task, TrainingState, fit};
+pub use fit::{EpochMetrics, FitSettings, Observer, Step, StepLoss, Task, TrainingState, fit};
 pub use optimizer::{Optimizer, OptimizerState};
 pub use parameters::{Collector, Parameters};
 pub use schedule::{Progress, Schedule};
@@ -43,6 +43,9 @@ pub enum TrainError {
     /// The task's prompts do not fit the model.
     #[error(transparent)]
     Backbone(#[from] crate::backbone::BackboneError),
+    /// A caption that the tokenizer refuses.
+    #[error(transparent)]
+    Text(#[from] crate::text::TextError),
     /// What an observer could not do, such as writing a file.
     #[error(transparent)]
     Observer(Box<dyn std::error::Error + Send + Sync>),

@@ -9,6 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
+use crate::files::finite_values;
 use crate::run::write_atomically;
 use crate::train::Parameters;
 
@@ -191,22 +192,5 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, PromptFileError> {
             path: path.into(),
             problem: format!("{length} bytes are too many for a prompt"),
         }),
-    }
-}
-
-fn finite_values(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, String> {
-    if view.dtype() != Dtype::F32 {
-        return Err(format!("{name} is {:?}, not F32", view.dtype()));
-    }
-    let (chunks, _) = view.data().as_chunks::<4>();
-    let values: Vec<f32> = chunks
-        .iter()
-        .map(|&bytes| f32::from_le_bytes(bytes))
-        .collect();
-    match values.iter().position(|value| !value.is_finite()) {
-        Some(element) => Err(format!(
-            "element {element} of {name} is not a finite number"
-        )),
-        None => Ok(values),
     }
 }
