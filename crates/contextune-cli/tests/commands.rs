@@ -1,13 +1,13 @@
 //! The binary as its users run it: real pictures, the embedded model, files on disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use contextune::data::{FeatureRows, FeaturesFile, Split};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 fn contextune(arguments: &[&str]) -> Output {
@@ -191,19 +191,7 @@ fn a_killed_run_goes_on_to_the_same_prompt() {
         .args(arguments(&killed))
         .spawn()
         .unwrap();
-    let state = killed.join("resume/state.safetensors");
-    let started = Instant::now();
-    while !state.exists() {
-        assert!(
-            started.elapsed() < Duration::from_secs(300),
-            "no state was saved"
-        );
-        assert!(
-            process.try_wait().unwrap().is_none(),
-            "the run ended before it could be killed"
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for(&killed.join("resume/state.safetensors"), &mut process);
     process.kill().unwrap();
     process.wait().unwrap();
     let early = failure(
@@ -228,6 +216,145 @@ fn a_killed_run_goes_on_to_the_same_prompt() {
     assert_eq!(context(&killed), context(&whole));
     let epochs = fs::read_to_string(killed.join("metrics.jsonl")).unwrap();
     assert_eq!(epochs.lines().count(), 150);
+}
+
+/// A small model is pre-trained from nothing with teachers; the run is killed and goes on, and the model is of use.
+#[test]
+fn a_killed_pretraining_goes_on_to_the_same_model() {
+    let folder = TempDir::new().unwrap();
+    let data = demo_data("icon-demo");
+    let architecture = folder.path().join("tiny.json");
+    let tower = json!({"width": 32, "layers": 2, "heads": 2});
+    let mut image = tower.clone();
+    image["kind"] = "vit".into();
+    (image["image_size"], image["patch_size"]) = (32.into(), 8.into());
+    let mut text_tower = tower;
+    (text_tower["context_length"], text_tower["vocabulary_size"]) = (77.into(), 1024.into());
+    let config = json!({"embedding_width": 24, "activation": "quickgelu", "image": image, "text": text_tower});
+    fs::write(&architecture, config.to_string()).unwrap();
+    let teacher = folder.path().join("teacher.safetensors");
+    write_teacher(&teacher, &data, 24);
+
+    let arguments = |run: &Path, epochs: &str| -> Vec<String> {
+        [
+            "pretrain",
+            "--data",
+            text(&data),
+            "--out",
+            text(run),
+            "--architecture",
+            text(&architecture),
+        ]
+        .into_iter()
+        .chain([
+            "--distill",
+            text(&teacher),
+            "--drop-patches",
+            "0.5",
+            "--batch-size",
+            "8",
+        ])
+        .chain([
+            "--warmup-epochs",
+            "1",
+            "--evaluate-every",
+            "1000",
+            "--epochs",
+            epochs,
+        ])
+        .map(str::to_owned)
+        .collect()
+    };
+    let killed = folder.path().join("killed");
+    let mut process = Command::new(env!("CARGO_BIN_EXE_contextune"))
+        .args(arguments(&killed, "6"))
+        .spawn()
+        .unwrap();
+    wait_for(&killed.join("resume/state.safetensors"), &mut process);
+    process.kill().unwrap();
+    process.wait().unwrap();
+    answer(&["resume", text(&killed)]);
+    let whole = folder.path().join("whole");
+    let all = arguments(&whole, "6");
+    let result = json(&answer(&all.iter().map(String::as_str).collect::<Vec<_>>()));
+    let model = |run: &Path| fs::read(run.join("model.safetensors")).unwrap();
+    assert!(
+        model(&killed) == model(&whole),
+        "the resumed run ended elsewhere"
+    );
+    assert!(result["test"]["image_to_text_r5"].is_number(), "{result}");
+
+    // What was learned is a plain CLIP, without the map to the teacher, and other commands take it.
+    let features = folder.path().join("features.safetensors");
+    let words = folder.path().join("words.txt");
+    fs::write(&words, "a bee\n").unwrap();
+    answer(&[
+        "encode",
+        "--model",
+        text(&whole.join("model.safetensors")),
+        "--texts",
+        text(&words),
+        "--out",
+        text(&features),
+    ]);
+    let bytes = model(&whole);
+    let names = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert!(names.names().iter().all(|name| !name.contains("teacher")));
+    let losses: Vec<f64> = fs::read_to_string(whole.join("metrics.jsonl"))
+        .unwrap()
+        .lines()
+        .map(|line| json(line)["loss"].as_f64().unwrap())
+        .collect();
+    assert!(losses[5] < losses[0], "{losses:?}");
+}
+
+/// Features that a teacher might have given to some of the pictures (of another width) and to a few texts.
+fn write_teacher(path: &Path, data: &Path, text_width: usize) {
+    let pictures: Vec<String> = fs::read_dir(data.join("images/fluent-3d"))
+        .unwrap()
+        .take(100)
+        .map(|entry| format!("fluent-3d/{}", entry.unwrap().file_name().to_str().unwrap()))
+        .collect();
+    let texts = ["a bee", "fruit", "a house", "rain"];
+    let values = |count: usize| -> Vec<u8> {
+        (0..count)
+            .flat_map(|i| (i as f32 * 0.7).sin().to_le_bytes())
+            .collect()
+    };
+    let (images, words) = (
+        values(pictures.len() * 10),
+        values(texts.len() * text_width),
+    );
+    let view = |shape: [usize; 2], bytes| {
+        safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.to_vec(), bytes)
+            .unwrap()
+    };
+    let tensors = [
+        ("image_features", view([pictures.len(), 10], &images)),
+        ("text_features", view([texts.len(), text_width], &words)),
+    ];
+    let names = HashMap::from([
+        ("paths".to_owned(), json!(pictures).to_string()),
+        ("texts".to_owned(), json!(texts).to_string()),
+    ]);
+    fs::write(path, safetensors::serialize(tensors, Some(names)).unwrap()).unwrap();
+}
+
+/// Waits until a running command has written `path`.
+fn wait_for(path: &Path, process: &mut Child) {
+    let started = Instant::now();
+    while !path.exists() {
+        assert!(
+            started.elapsed() < Duration::from_secs(300),
+            "{} was not written",
+            path.display()
+        );
+        assert!(
+            process.try_wait().unwrap().is_none(),
+            "the run ended before it could be killed"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

@@ -259,3 +259,43 @@ impl IconSet {
             .map(|(name, _)| name.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    #[test]
+    fn what_an_icon_shows_is_told_without_the_way_it_is_drawn() {
+        assert_eq!(shown("beer-stein-bold").as_deref(), Some("beer stein"));
+        assert_eq!(shown("clock-2-filled-24px").as_deref(), Some("clock"));
+        assert_eq!(shown("bell-off-outline"), None, "crossed out");
+        assert_eq!(shown("brand-npm"), None);
+        assert_eq!(shown("a"), None, "too short to mean anything");
+        assert_eq!(shown("a-very-long-deed"), None);
+    }
+
+    #[test]
+    fn names_that_show_something_hidden_are_found_in_any_form() {
+        let path =
+            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../data-recipes/icons/split.json");
+        let split = Split::read(&path).unwrap();
+        let names = Names::with_tags([("1f418", vec!["mammal", "trunk"]), ("26f3", vec!["golf"])]);
+        let hidden = Hidden::new(&split, &names);
+        for name in [
+            "elephant",
+            "elephant-head",
+            "anchors",
+            "old-anchor",
+            "lock",
+            "locked",
+            "golf-cart",
+            "cats",
+        ] {
+            assert!(hidden.covers(name), "{name}");
+        }
+        for name in ["hammer", "planchette", "wolf", "catapult"] {
+            assert!(!hidden.covers(name), "{name}");
+        }
+    }
+}

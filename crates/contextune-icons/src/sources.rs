@@ -156,6 +156,22 @@ impl Names {
         })
     }
 
+    /// Nothing but these tags, by code.
+    #[cfg(test)]
+    pub(crate) fn with_tags<const N: usize>(tags: [(&str, Vec<&str>); N]) -> Self {
+        let owned = |(code, tags): (&str, Vec<&str>)| {
+            (
+                code.to_owned(),
+                tags.into_iter().map(str::to_owned).collect(),
+            )
+        };
+        Self {
+            tags: tags.into_iter().map(owned).collect(),
+            common: HashMap::new(),
+            standard: HashMap::new(),
+        }
+    }
+
     /// The code of the emoji that a set without code points calls `name`.
     pub fn code(&self, name: &str, standard_first: bool) -> Option<&String> {
         let name = squeezed(name);

@@ -1,5 +1,9 @@
 //! What every file of ours has in common.
 
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -19,4 +23,38 @@ pub(crate) fn finite_values(name: &str, view: &TensorView<'_>) -> Result<Vec<f32
         )),
         None => Ok(values),
     }
+}
+
+/// Fills a file beside `path` and renames it into place: a kill leaves the old file or the new one, and an error the old
+/// one. `io` says how an error of the file system is reported.
+pub(crate) fn replace<E>(
+    path: &Path,
+    io: impl Fn(io::Error) -> E,
+    fill: impl FnOnce(&File) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.partial", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let written = (|| {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&beside)
+            .map_err(&io)?;
+        fill(&file)?;
+        file.sync_all().map_err(&io)?;
+        fs::rename(&beside, path).map_err(&io)
+    })();
+    if written.is_err() {
+        // The error that matters is the one above.
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+/// [`replace`] with `bytes`.
+pub(crate) fn replace_with(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, |error| error, |mut file| file.write_all(bytes))
 }

@@ -11,8 +11,8 @@
 //! Every file is written beside its place and renamed into it: a kill leaves the old or the new state.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -21,7 +21,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::files::finite_values;
+use crate::files::{finite_values, replace_with};
 use crate::train::{OptimizerState, Parameters, TrainingState};
 
 const SETTINGS: &str = "run.toml";
@@ -143,7 +143,7 @@ impl RunFolder {
             path: path.clone(),
             problem: error.to_string(),
         })?;
-        write_atomically(&path, text.as_bytes()).map_err(at(&path))
+        replace_with(&path, text.as_bytes()).map_err(at(&path))
     }
 
     /// The settings the run was made with.
@@ -164,7 +164,7 @@ impl RunFolder {
             text.push_str(&json(epoch, &path)?);
             text.push('\n');
         }
-        write_atomically(&path, text.as_bytes()).map_err(at(&path))
+        replace_with(&path, text.as_bytes()).map_err(at(&path))
     }
 
     /// The metrics of all epochs so far, oldest first; none if nothing was written.
@@ -183,7 +183,7 @@ impl RunFolder {
     pub fn finish(&self, result: &impl Serialize) -> Result<(), RunError> {
         let path = self.path.join(RESULT);
         let text = json(result, &path)?;
-        write_atomically(&path, text.as_bytes()).map_err(at(&path))?;
+        replace_with(&path, text.as_bytes()).map_err(at(&path))?;
         let resume = self.path.join(RESUME);
         match resume.exists() {
             true => fs::remove_dir_all(&resume).map_err(at(&resume)),
@@ -209,7 +209,7 @@ impl RunFolder {
         fs::create_dir_all(&folder).map_err(at(&folder))?;
         let path = folder.join(STATE);
         let bytes = state_to_bytes(state).map_err(damaged(&path))?;
-        write_atomically(&path, &bytes).map_err(at(&path))
+        replace_with(&path, &bytes).map_err(at(&path))
     }
 
     /// The training state to go on from, if the run is unfinished and has one.
@@ -232,27 +232,6 @@ pub fn peak_memory_bytes() -> Option<u64> {
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kibibytes * 1024)
-}
-
-/// Writes `bytes` beside `path` and renames it into place.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.partial", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&beside)?;
-    let written = file
-        .write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&beside, path));
-    if written.is_err() {
-        // The error that matters is the one above.
-        let _ = fs::remove_file(&beside);
-    }
-    written
 }
 
 fn state_to_bytes(state: &TrainingState) -> Result<Vec<u8>, safetensors::SafeTensorError> {

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use common::{Golden, assert_values_close, elements};
 use contextune::backbone::{
-    Activation, ParameterSource, PromptLayout, Row, TextTower, TextTowerConfig,
+    Activation, ImageTower, ParameterSource, PromptLayout, Row, TextTower, TextTowerConfig,
 };
 use contextune::objective::similarity;
 use contextune::prompt::{
@@ -17,7 +17,7 @@ use contextune::prompt::{
 };
 use contextune::text::{TemplateSet, Tokenizer};
 use contextune::train::{
-    EpochMetrics, FitSettings, Observer, Optimizer, Parameters, Progress, Schedule, Task,
+    EpochMetrics, FitSettings, Observer, Optimizer, Parameters, Progress, Schedule, Step, Task,
     TrainError, TrainingState, fit,
 };
 use proptest::prelude::*;
@@ -51,6 +51,34 @@ fn features_and_logits_equal_the_official_ones(model: &str) {
     let logits = similarity::logits(images, plain, clip.logit_scale);
     io.assert_close("logits_per_image", logits.clone(), TOLERANCE);
     io.assert_close("logits_per_text", logits.transpose(), TOLERANCE);
+}
+
+/// Patches have positions but no order; a picture of which all are kept is the picture.
+#[test]
+fn all_patches_in_any_order_give_the_features_of_the_picture() {
+    let device = Device::flex();
+    let clip = common::model("clip_vit.safetensors", &device);
+    let ImageTower::Vit(tower) = clip.image else {
+        panic!("the golden model has a vision transformer")
+    };
+    let images = Golden::open("clip_vit_io.safetensors").tensor::<4>("images", &device);
+    let whole = elements(tower.forward(images.clone()));
+    let kept: Vec<Vec<usize>> = (0..images.dims()[0])
+        .map(|picture| {
+            let mut patches: Vec<usize> = (0..tower.patches()).collect();
+            patches.rotate_left(picture % tower.patches());
+            patches
+        })
+        .collect();
+    let kept_all = elements(tower.forward_patches(images.clone(), &kept));
+    assert_values_close("all patches", &kept_all, &whole, 1e-5);
+    let some: Vec<_> = kept.iter().map(|patches| patches[1..].to_vec()).collect();
+    let kept_some = elements(tower.forward_patches(images, &some));
+    let distance = kept_some.iter().zip(&whole).map(|(a, b)| (a - b).abs());
+    assert!(
+        distance.fold(0.0, f32::max) > 1e-3,
+        "a patch left out changes nothing"
+    );
 }
 
 #[test]
@@ -123,7 +151,21 @@ fn coop_replays(model: &str, name: &str, weight_decay: f32) {
     let text_features = task.prompt().text_features(&parameters).unwrap();
     expected.assert_close("text_features", text_features, TOLERANCE);
     let leaves = parameters.tracked();
-    let first = task.loss(&leaves, 0, 0).unwrap();
+    let progress = Progress {
+        epoch: 0,
+        epochs: 1,
+        step: 0,
+        steps: 1,
+    };
+    let first = task
+        .loss(
+            &leaves,
+            Step {
+                progress,
+                batch: &task.batches(0)[0],
+            },
+        )
+        .unwrap();
     let loss: f32 = first.loss.clone().inner().into_scalar();
     let expected_loss = expected.values("loss").0[0];
     assert!(

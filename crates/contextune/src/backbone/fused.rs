@@ -5,7 +5,7 @@
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Tensor, TensorData};
@@ -140,11 +140,9 @@ impl<B: RowGradients, C: CheckpointStrategy> RowOps for Autodiff<B, C> {
                 gradients: &mut Gradients,
                 _checkpointer: &mut Checkpointer,
             ) {
-                let [node] = ops.parents;
-                let gradient = gradients.consume::<B>(&ops.node);
-                if let Some(node) = node {
-                    gradients.register::<B>(node.id, B::softmax_input(ops.state, gradient));
-                }
+                unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
+                    B::softmax_input(ops.state, gradient)
+                });
             }
         }
 
@@ -169,11 +167,9 @@ impl<B: RowGradients, C: CheckpointStrategy> RowOps for Autodiff<B, C> {
                 gradients: &mut Gradients,
                 _checkpointer: &mut Checkpointer,
             ) {
-                let [node] = ops.parents;
-                let gradient = gradients.consume::<B>(&ops.node);
-                if let Some(node) = node {
-                    gradients.register::<B>(node.id, B::quick_gelu_input(ops.state, gradient));
-                }
+                unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
+                    B::quick_gelu_input(ops.state, gradient)
+                });
             }
         }
 

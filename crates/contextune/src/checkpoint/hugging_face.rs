@@ -13,7 +13,7 @@ use super::{
     Checkpoint, Format, Normalization, OpenOptions, existing_file, openai, read_json, recognize,
     safetensors,
 };
-use crate::backbone::*;
+use crate::backbone::{Activation, ClipConfig, ImageTowerConfig, TextTowerConfig, VitConfig};
 
 /// Files that hold weights, the preferred first; an `.index.json` lists the files of a model in several parts.
 pub(super) const WEIGHT_FILES: [&str; 4] = [

@@ -7,7 +7,9 @@ use super::error::{Error, Result};
 use super::tensor::TensorTable;
 use super::weights::{Source, Weights};
 use super::{CONFIG_KEY, Checkpoint, Format, NORMALIZATION_KEY, Normalization, OpenOptions};
-use crate::backbone::*;
+use crate::backbone::{
+    Activation, ClipConfig, ImageTowerConfig, ResNetConfig, TextTowerConfig, VitConfig,
+};
 
 /// Builds the checkpoint of a TorchScript archive or of a safetensors file under OpenAI's names.
 ///

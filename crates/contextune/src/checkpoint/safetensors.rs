@@ -1,9 +1,8 @@
 //! The safetensors container, and models written in it under OpenAI's names.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use ::safetensors::{Dtype, SafeTensors};
@@ -15,6 +14,7 @@ use super::openai;
 use super::tensor::{Bytes, ElementType, StoredTensor, TensorTable, contiguous_strides};
 use super::{CONFIG_KEY, NORMALIZATION_KEY, Normalization};
 use crate::backbone::ClipConfig;
+use crate::files;
 
 /// Tensors of a file, and the texts that its writer put beside them.
 pub(super) struct Contents {
@@ -110,36 +110,29 @@ pub fn write(
         &parameters,
     )?;
 
-    let partial = partial_path(path);
-    let written = (|| {
-        let file = File::create(&partial).map_err(Error::io(&partial))?;
-        let mut file = BufWriter::new(file);
-        let mut put = |bytes: &[u8]| file.write_all(bytes).map_err(Error::io(&partial));
-        put(&(header.len() as u64).to_le_bytes())?;
-        put(&header)?;
-        for (name, shape) in &parameters {
-            let values = read(name)?;
-            if values.len() != shape.iter().product::<usize>() {
-                return Err(Error::WrongShape {
-                    path: path.to_owned(),
-                    name: name.clone(),
-                    found: vec![values.len()],
-                    expected: shape.clone(),
-                });
+    files::replace(
+        path,
+        |error| Error::io(path)(error),
+        |file| {
+            let mut file = BufWriter::new(file);
+            let mut put = |bytes: &[u8]| file.write_all(bytes).map_err(Error::io(path));
+            put(&(header.len() as u64).to_le_bytes())?;
+            put(&header)?;
+            for (name, shape) in &parameters {
+                let values = read(name)?;
+                if values.len() != shape.iter().product::<usize>() {
+                    return Err(Error::WrongShape {
+                        path: path.to_owned(),
+                        name: name.clone(),
+                        found: vec![values.len()],
+                        expected: shape.clone(),
+                    });
+                }
+                put(&encode(path, name, &values, precision)?)?;
             }
-            put(&encode(path, name, &values, precision)?)?;
-        }
-        let file = file
-            .into_inner()
-            .map_err(|error| Error::io(&partial)(error.into_error()))?;
-        file.sync_all().map_err(Error::io(&partial))?;
-        fs::rename(&partial, path).map_err(Error::io(path))
-    })();
-    if written.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_file(&partial);
-    }
-    written
+            file.flush().map_err(Error::io(path))
+        },
+    )
 }
 
 /// The JSON header, padded so that the data starts at a multiple of 8 bytes.
@@ -205,11 +198,4 @@ fn encode(path: &Path, name: &str, values: &[f32], precision: Precision) -> Resu
             .flat_map(|value| value.to_le_bytes())
             .collect(),
     })
-}
-
-/// A name beside `path`, so that the final rename stays within one file system.
-fn partial_path(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
-    path.with_file_name(name)
 }

@@ -1,9 +1,9 @@
 //! Writing features files, and safetensors files in general.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::json;
 
@@ -12,6 +12,7 @@ use super::error::{DataError, Result};
 use super::features_file::{
     CLASS_NAMES, FINGERPRINT, FeaturesFile, IMAGE_FEATURES, LABELS, PATHS, SPLIT, VIEW,
 };
+use crate::files;
 
 /// What a features file will hold.
 #[derive(Clone, Copy, Debug, Default)]
@@ -155,27 +156,14 @@ fn write_checked(
     tensors.sort_by_key(|tensor| std::cmp::Reverse(tensor.values.type_and_size().1));
     let header = header(path, &tensors, metadata)?;
 
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(format!(".{}.partial", std::process::id()));
-    let partial = PathBuf::from(partial);
-    let written = (|| {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&partial)
-            .map_err(DataError::io(path))?;
-        write_contents(&file, &header, &tensors).map_err(DataError::io(path))?;
-        check(&file)?;
-        file.sync_all().map_err(DataError::io(path))?;
-        fs::rename(&partial, path).map_err(DataError::io(path))
-    })();
-    if written.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_file(&partial);
-    }
-    written
+    files::replace(
+        path,
+        |error| DataError::io(path)(error),
+        |file| {
+            write_contents(file, &header, &tensors).map_err(DataError::io(path))?;
+            check(file)
+        },
+    )
 }
 
 fn write_contents(file: &File, header: &[u8], tensors: &[NamedTensor]) -> std::io::Result<()> {

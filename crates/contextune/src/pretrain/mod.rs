@@ -4,6 +4,8 @@ mod batches;
 mod captions;
 mod initialise;
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::seq::index;
 use rand::{RngExt, SeedableRng};
@@ -80,7 +82,7 @@ pub const IMAGE_TEACHER_HEAD: &str = "image_teacher_head";
 pub struct Pretraining {
     config: ClipConfig,
     normalisation: PixelNormalisation,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     pictures: Vec<CaptionedPicture>,
     names: Vec<usize>,
     views: RandomResizedCrop,
@@ -108,7 +110,7 @@ pub struct PretrainingSettings {
     /// What the image tower is to expect of its pixels.
     pub normalisation: PixelNormalisation,
     /// As large as the text tower's vocabulary.
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
     /// How training pictures are cropped and mirrored.
     pub views: RandomResizedCrop,
     /// Patches left out of training pictures, if any; vision transformers only.

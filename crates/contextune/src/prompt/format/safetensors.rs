@@ -9,8 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::files::finite_values;
-use crate::run::write_atomically;
+use crate::files::{finite_values, replace_with};
 use crate::train::Parameters;
 
 /// Name of the stored class features.
@@ -100,7 +99,7 @@ impl PromptFile {
         metadata.insert("classnames".into(), class_names);
         let bytes = safetensors::serialize(views, Some(metadata))
             .map_err(|error| wrong(error.to_string()))?;
-        write_atomically(path, &bytes).map_err(|source| PromptFileError::Io {
+        replace_with(path, &bytes).map_err(|source| PromptFileError::Io {
             path: path.into(),
             source,
         })
