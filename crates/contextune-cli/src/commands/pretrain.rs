@@ -155,6 +155,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
                 .with_context(|| format!("cannot read {}", path.display()))?;
             let config = serde_json::from_str(&text)
                 .with_context(|| format!("{} is no architecture", path.display()))?;
+            checkpoint::check_config(path, &config)?;
             (config, Normalization::OPENAI)
         }
         (None, None) => {
@@ -166,9 +167,10 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         share: arguments.drop_patches,
         whole_at_end: WHOLE_AT_END,
     });
-    if patch_dropping.is_some() && !matches!(config.image, ImageTowerConfig::Vit(_)) {
+    if !matches!(config.image, ImageTowerConfig::Vit(_)) {
+        // A ResNet trains on the statistics of the batch; this one computes with those it was given.
         bail!(WrongUsage(
-            "--drop-patches needs a vision transformer; this image tower is a ResNet".into()
+            "pretrain trains vision transformers; this image tower is a ResNet".into()
         ));
     }
     let settings = Settings {
@@ -195,12 +197,22 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         normalization,
         config,
     };
-    let folder = RunFolder::create(&arguments.out, &settings, arguments.force)?;
-    train(settings, &folder, context)
+    train(settings, context, |settings| {
+        Ok(RunFolder::create(
+            &arguments.out,
+            settings,
+            arguments.force,
+        )?)
+    })
 }
 
-/// Trains from the folder's last saved state, or from the beginning.
-pub fn train(mut settings: Settings, folder: &RunFolder, context: &Context) -> Result<()> {
+/// Trains from the last saved state in the folder, or from the beginning. The folder is asked for when everything else
+/// was read and found good.
+pub fn train(
+    mut settings: Settings,
+    context: &Context,
+    folder: impl FnOnce(&Settings) -> Result<RunFolder>,
+) -> Result<()> {
     let dataset = contextune::data::open(&settings.data, settings.seed)?;
     for warning in &dataset.warnings {
         context.screen.remark(warning);
@@ -249,12 +261,13 @@ pub fn train(mut settings: Settings, folder: &RunFolder, context: &Context) -> R
     settings.fit.schedule = Schedule::WarmupCosine {
         warmup_steps: settings.warmup_epochs * steps,
     };
+    let folder = folder(&settings)?;
     let mut state = match folder.state(&context.device)? {
         Some(state) => state,
         None => TrainingState::new(initial_parameters(&settings, teacher_width, context)?),
     };
     let mut watch = Watch {
-        folder,
+        folder: &folder,
         metrics: folder.metrics()?,
         evaluator,
         bar: context.screen.bar("pretrain", settings.fit.epochs * steps),

@@ -37,7 +37,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         return Ok(());
     }
     if folder.settings::<Method>()?.method == pretrain::METHOD {
-        return pretrain::train(folder.settings()?, &folder, context);
+        return pretrain::train(folder.settings()?, context, |_| Ok(folder));
     }
     let settings: train::Settings = folder.settings()?;
     let model = settings.model_arguments().open(context)?;

@@ -26,6 +26,7 @@ mod torch_archive;
 mod weights;
 
 pub use error::{Error, Result};
+pub use openai::check_config;
 pub use safetensors::{Precision, write};
 pub use tensor::{ElementType, StoredTensor, TensorTable};
 pub use torch_archive::TorchArchive;

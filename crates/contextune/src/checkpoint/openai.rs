@@ -341,8 +341,8 @@ impl Shapes<'_> {
     }
 }
 
-/// Refuses sizes that no model has, before anything is computed from them.
-pub(super) fn check_config(path: &Path, config: &ClipConfig) -> Result<()> {
+/// Refuses sizes that no model has, before anything is computed from them; `path` is where they were read.
+pub fn check_config(path: &Path, config: &ClipConfig) -> Result<()> {
     let within = |what: &str, value: usize, most: usize| {
         if (1..=most).contains(&value) {
             Ok(())
