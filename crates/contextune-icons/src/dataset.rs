@@ -105,8 +105,9 @@ impl Builder {
         Ok((concepts.finish(folder)?, dropped))
     }
 
-    /// Writes `icon-pretraining`: `icon-concepts` with more train pictures, of the sets in [`more`].
-    pub fn pretraining(&self, out: &Path) -> Result<Count> {
+    /// Writes `icon-pretraining`: `icon-concepts` with more train pictures, of the sets in [`more`], or of those alone
+    /// that draw emoji.
+    pub fn pretraining(&self, out: &Path, emoji_only: bool) -> Result<Count> {
         let folder = Folder::create(out, "icon-pretraining", "IconPretraining")?;
         let mut concepts = self.write_concepts(&folder)?;
         for set in more::EMOJI_SETS {
@@ -131,7 +132,8 @@ impl Builder {
             }
         }
         let hidden = Hidden::new(&self.split, &self.names);
-        for (set, ending) in more::WORD_SETS {
+        let word_sets = more::WORD_SETS.iter().filter(|_| !emoji_only);
+        for &(set, ending) in word_sets {
             let words = more::read_word_set(&self.sources, set, ending, &hidden)?;
             let paths: Vec<_> = words
                 .iter()

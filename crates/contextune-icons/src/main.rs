@@ -45,6 +45,9 @@ enum Command {
         /// Side of the icons in pixels
         #[arg(long, default_value_t = 96)]
         side: u32,
+        /// Only the sets that draw emoji
+        #[arg(long)]
+        emoji: bool,
     },
     /// Write the demo's data: icon-demo and a slice of animal-silhouettes
     Demo {
@@ -74,8 +77,9 @@ fn main() -> Result<()> {
             }
             print(&builder.silhouettes(&paths.out, None)?);
         }
-        Command::Pretraining { paths, side } => {
-            print(&Builder::new(&paths.sources, &paths.split, side)?.pretraining(&paths.out)?);
+        Command::Pretraining { paths, side, emoji } => {
+            let builder = Builder::new(&paths.sources, &paths.split, side)?;
+            print(&builder.pretraining(&paths.out, emoji)?);
         }
         Command::Demo { paths, side } => {
             let builder = Builder::new(&paths.sources, &paths.split, side)?;

@@ -12,7 +12,7 @@ use contextune::backbone::{
 use contextune::objective::similarity;
 use contextune::prompt::{
     Classification,
-    coop::{CONTEXT, CoOp, Initialisation, placeholders},
+    coop::{CONTEXT, CoOp, ContextLayout, Initialisation, Placeholder, placeholders},
     zeroshot,
 };
 use contextune::text::{TemplateSet, Tokenizer};
@@ -113,29 +113,53 @@ fn coop_builds_and_initialises_prompts_as_the_official_code_does() {
     // The official placeholders are the words themselves here: only what follows them stays.
     let ours = placeholders(&tokenizer, &names, words.len(), 77).unwrap();
     for (ours, official) in ours.iter().zip(expected.prompts("prompts_tokens")) {
-        assert_eq!(ours[1 + words.len()..], official[1 + words.len()..]);
+        assert_eq!(ours.ids[1 + words.len()..], official[1 + words.len()..]);
     }
 }
 
 #[test]
 fn coop_learns_as_the_official_code_does() {
-    for (model, name, weight_decay) in [
-        ("clip_vit", "coop_vit_unified_end", 5e-4),
-        ("clip_vit", "coop_vit_unified_end_init", 5e-4),
-        ("clip_vit", "coop_vit_unified_end_decay", 0.2),
-        ("clip_rn", "coop_rn_unified_end", 5e-4),
+    for (name, weight_decay) in [
+        ("coop_vit_unified_end", 5e-4),
+        ("coop_vit_unified_end_init", 5e-4),
+        ("coop_vit_unified_end_decay", 0.2),
+        ("coop_vit_unified_middle", 5e-4),
+        ("coop_vit_unified_front", 5e-4),
+        ("coop_vit_csc_end", 5e-4),
+        ("coop_vit_csc_middle", 5e-4),
+        ("coop_vit_csc_front", 5e-4),
+        ("coop_rn_unified_end", 5e-4),
+        ("coop_rn_unified_middle", 5e-4),
+        ("coop_rn_csc_end", 5e-4),
+        ("coop_rn_csc_middle", 5e-4),
     ] {
-        coop_replays(model, name, weight_decay);
+        coop_replays(name, weight_decay);
     }
 }
 
-fn coop_replays(model: &str, name: &str, weight_decay: f32) {
+/// `name` as the golden files are called: coop_MODEL_CONTEXT_POSITION.
+fn coop_replays(name: &str, weight_decay: f32) {
     let device = Device::flex();
-    let clip = common::model(&format!("{model}.safetensors"), &device);
+    let parts: Vec<&str> = name.split('_').collect();
+    let clip = common::model(&format!("clip_{}.safetensors", parts[1]), &device);
     let expected = Golden::open(&format!("{name}.safetensors"));
-    let context_length = expected.metadata("n_ctx").parse().unwrap();
-    let prompts = expected.prompts("prompts_tokens");
-    let coop = CoOp::new(&clip.text, clip.logit_scale, &prompts, context_length).unwrap();
+    let layout = ContextLayout {
+        length: expected.metadata("n_ctx").parse().unwrap(),
+        class_specific: parts[2] == "csc",
+        position: parts[3].parse().unwrap(),
+    };
+    let names: Vec<String> = serde_json::from_str(&expected.metadata("classnames")).unwrap();
+    let tokenizer = Tokenizer::clip(1024).unwrap();
+    let prompts: Vec<Placeholder> = expected
+        .prompts("prompts_tokens")
+        .into_iter()
+        .zip(names)
+        .map(|(ids, name)| Placeholder {
+            ids,
+            name_length: tokenizer.encode(&name).unwrap().len(),
+        })
+        .collect();
+    let coop = CoOp::new(&clip.text, clip.logit_scale, &prompts, layout).unwrap();
     let labels: Vec<usize> = expected
         .integers("labels")
         .iter()
@@ -145,7 +169,10 @@ fn coop_replays(model: &str, name: &str, weight_decay: f32) {
     let images = expected.tensor("image_features", &device);
     let task = Classification::new(coop, images, labels, examples, 1);
     let mut parameters = Parameters::default();
-    parameters.insert(CONTEXT, expected.tensor::<2>("ctx0", &device));
+    match layout.class_specific {
+        false => parameters.insert(CONTEXT, expected.tensor::<2>("ctx0", &device)),
+        true => parameters.insert(CONTEXT, expected.tensor::<3>("ctx0", &device)),
+    }
 
     // The first forward and backward pass.
     let text_features = task.prompt().text_features(&parameters).unwrap();

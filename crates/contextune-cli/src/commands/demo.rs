@@ -53,6 +53,8 @@ struct Outcome {
     best_template_accuracy: f32,
     ensemble_accuracy: f32,
     coop: Vec<(usize, f32)>,
+    /// With a context for each class.
+    class_specific_coop: (usize, f32),
     runs: PathBuf,
 }
 
@@ -116,10 +118,15 @@ fn run_task(
     let coop = SHOTS
         .into_iter()
         .map(|shots| {
-            let settings = Settings::coop(data.into(), shots);
+            let settings = Settings::coop(data.into(), shots, false);
             Ok((shots, run(&format!("coop-{shots}-shots"), settings)?))
         })
         .collect::<Result<_>>()?;
+    let most = SHOTS[SHOTS.len() - 1];
+    let class_specific_coop = run(
+        &format!("coop-class-specific-{most}-shots"),
+        Settings::coop(data.into(), most, true),
+    )?;
     Ok(Outcome {
         task,
         classes: dataset.class_names.len(),
@@ -128,6 +135,7 @@ fn run_task(
         best_template_accuracy: best.1,
         ensemble_accuracy,
         coop,
+        class_specific_coop: (most, class_specific_coop),
         runs,
     })
 }
@@ -140,7 +148,7 @@ fn print(outcome: &Outcome) {
     let line = |what: &str, accuracy: f32| {
         let filled = (accuracy * 40.0).round() as usize;
         println!(
-            "  {what:<34} {:>5.1} %  {}",
+            "  {what:<38} {:>5.1} %  {}",
             100.0 * accuracy,
             "█".repeat(filled)
         );
@@ -152,5 +160,10 @@ fn print(outcome: &Outcome) {
         let pictures = if *shots == 1 { "picture" } else { "pictures" };
         line(&format!("CoOp, {shots} {pictures} a class"), *accuracy);
     }
+    let (shots, accuracy) = outcome.class_specific_coop;
+    line(
+        &format!("CoOp, {shots} pictures, context per class"),
+        accuracy,
+    );
     println!("  runs: {}", outcome.runs.display());
 }

@@ -436,11 +436,12 @@ fn load_teachers(
                 .iter()
                 .map(|text| tokenizer.tokenize(text, limit, Overlong::Truncate))
                 .collect::<Result<Vec<_>, _>>()?;
-            teachers.texts = Some(TextTeacher {
+            teachers.texts = Some(TextTeacher::new(
                 texts,
-                targets: features.tensor(&context.device),
-                batch_size: TEXTS_PER_PICTURE * settings.batch_size,
-            });
+                features.tensor(&context.device),
+                TEXTS_PER_PICTURE * settings.batch_size,
+                settings.seed,
+            ));
         }
     }
     let any = teachers.images.is_some() || teachers.texts.is_some();

@@ -11,8 +11,8 @@ use contextune::evaluate::Accuracy;
 use contextune::model::Model;
 use contextune::objective::similarity;
 use contextune::prompt::Classification;
-use contextune::prompt::class_features::{CONTEXT_LENGTH, TEMPLATES};
-use contextune::prompt::coop::{self, CONTEXT, CoOp, Initialisation};
+use contextune::prompt::class_features::{TEMPLATES, layout_settings};
+use contextune::prompt::coop::{self, CONTEXT, CoOp, ContextLayout, Initialisation, Position};
 use contextune::prompt::format::PromptFile;
 use contextune::prompt::zeroshot;
 use contextune::run::{RunFolder, RunResult, peak_memory_bytes};
@@ -68,6 +68,12 @@ struct CoopArguments {
     /// Context vectors, M; 16 unless words or a file say otherwise.
     #[arg(long, value_name = "M")]
     context_length: Option<usize>,
+    /// Where the class name stands among the context vectors: end, middle or front.
+    #[arg(long, default_value_t)]
+    position: Position,
+    /// A context for each class instead of one for all.
+    #[arg(long, conflicts_with = "init_words")]
+    class_specific: bool,
     /// Begin from the embeddings of these words, one vector for each of their tokens.
     #[arg(long, value_name = "WORDS", conflicts_with = "init")]
     init_words: Option<String>,
@@ -164,10 +170,8 @@ pub struct Settings {
 /// The settings that only CoOp has.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CoopSettings {
-    /// Context vectors.
-    context_length: usize,
-    /// Where the class name stands.
-    position: String,
+    /// What is learned, and where it stands.
+    layout: ContextLayout,
     /// Words whose embeddings the context begins from.
     init_words: Option<String>,
     /// File whose ctx the context begins from.
@@ -197,15 +201,18 @@ impl Settings {
         }
     }
 
-    /// CoOp as published, on the embedded model.
-    pub fn coop(data: PathBuf, shots: usize) -> Self {
+    /// CoOp as published, on the embedded model; one context for all classes or one for each.
+    pub fn coop(data: PathBuf, shots: usize, class_specific: bool) -> Self {
         Self {
             method: "coop".into(),
             shots: Some(shots),
             templates: None,
             coop: Some(CoopSettings {
-                context_length: CONTEXT_VECTORS,
-                position: "end".into(),
+                layout: ContextLayout {
+                    length: CONTEXT_VECTORS,
+                    class_specific,
+                    position: Position::End,
+                },
                 init_words: None,
                 init: None,
                 batch_size: 32,
@@ -321,9 +328,12 @@ fn coop_settings(arguments: &CoopArguments, context: &Context) -> Result<Setting
             Some(model.tokenizer()?.encode(words)?.len())
         }
         (None, Some(path)) => Some(
+            // [M, d] or [K, M, d]
             PromptFile::read_tensor(path, CONTEXT)?
                 .1
-                .first()
+                .iter()
+                .rev()
+                .nth(1)
                 .copied()
                 .unwrap_or(0),
         ),
@@ -346,8 +356,11 @@ fn coop_settings(arguments: &CoopArguments, context: &Context) -> Result<Setting
         .epochs
         .unwrap_or_else(|| published_epochs(settings.shots));
     let coop = CoopSettings {
-        context_length,
-        position: "end".into(),
+        layout: ContextLayout {
+            length: context_length,
+            class_specific: arguments.class_specific,
+            position: arguments.position,
+        },
         init_words: arguments.init_words.clone(),
         init: arguments.init.clone(),
         batch_size: arguments.batch_size.0,
@@ -458,42 +471,35 @@ fn learn_context(
     let text = model.text_tower()?;
     let tokenizer = model.tokenizer()?;
     let limit = text.config().context_length;
-    let placeholders =
-        coop::placeholders(&tokenizer, &dataset.class_names, coop.context_length, limit)?;
-    let prompt = CoOp::new(
-        &text,
-        model.logit_scale()?,
-        &placeholders,
-        coop.context_length,
-    )?;
+    let names = &dataset.class_names;
+    let placeholders = coop::placeholders(&tokenizer, names, coop.layout.length, limit)?;
+    let prompt = CoOp::new(&text, model.logit_scale()?, &placeholders, coop.layout)?;
+    let shape = coop.layout.shape(names.len(), text.config().width);
+    let vectors = shape.iter().rev().skip(1).product();
     let initial = match (&coop.init_words, &coop.init) {
         (Some(words), _) => {
-            Initialisation::Tokens(tokenizer.encode(words)?).context(&text, coop.context_length)
+            values(Initialisation::Tokens(tokenizer.encode(words)?).context(&text, vectors))?
         }
         (None, Some(path)) => {
-            let (values, shape) = PromptFile::read_tensor(path, CONTEXT)?;
-            let expected = [coop.context_length, text.config().width];
-            if shape != expected {
+            let (values, found) = PromptFile::read_tensor(path, CONTEXT)?;
+            if found != shape {
                 bail!(
-                    "ctx in {} has shape {shape:?}; this model and context length need {expected:?}",
+                    "ctx in {} has shape {found:?}; this model, these classes and this layout need {shape:?}",
                     path.display()
                 );
             }
-            Tensor::from_data(
-                burn::tensor::TensorData::new(values, expected),
-                &context.device,
-            )
+            values
         }
-        (None, None) => Initialisation::Random {
-            seed: settings.seed,
+        (None, None) => {
+            let seed = settings.seed;
+            values(Initialisation::Random { seed }.context(&text, vectors))?
         }
-        .context(&text, coop.context_length),
     };
     let mut state = match folder.state(&context.device)? {
         Some(state) => state,
         None => {
             let mut parameters = Parameters::default();
-            parameters.insert(CONTEXT, initial);
+            parameters.insert_data(CONTEXT, &shape, initial, &context.device);
             TrainingState::new(parameters)
         }
     };
@@ -523,10 +529,7 @@ fn learn_context(
         method: "coop".into(),
         fingerprint: String::new(),
         class_names: dataset.class_names.clone(),
-        settings: HashMap::from([
-            (CONTEXT_LENGTH.into(), coop.context_length.to_string()),
-            ("position".into(), coop.position.clone()),
-        ]),
+        settings: layout_settings(coop.layout),
         parameters: state.parameters,
         text_features: Some(values(features)?),
     };

@@ -7,7 +7,7 @@ mod initialise;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use rand::seq::index;
+use rand::seq::{SliceRandom, index};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -63,15 +63,14 @@ pub struct ImageTeacher {
     pub rows: Vec<Option<usize>>,
 }
 
-/// Features of texts, as wide as the joint space.
+/// Features of texts, as wide as the joint space. A step imitates texts of about equal length: none is padded.
 #[derive(Debug)]
 pub struct TextTeacher {
-    /// Texts, tokenised; no picture belongs to them.
-    pub texts: Vec<Vec<u32>>,
+    /// Texts, tokenised, shortest first.
+    texts: Vec<Vec<u32>>,
     /// The teacher's features of these texts, `[M, D]`.
-    pub targets: Tensor<2>,
-    /// Texts in each step.
-    pub batch_size: usize,
+    targets: Tensor<2>,
+    batch_size: usize,
 }
 
 /// Name of the map from the joint space to the image teacher's, `[D, W]`, among the trained parameters.
@@ -282,19 +281,30 @@ impl ImageTeacher {
 }
 
 impl TextTeacher {
-    /// Text features of random texts and the teacher's features of them, both `[M, D]`.
+    /// The teacher's features `targets` `[M, D]` of M tokenised texts, of which a step imitates `batch_size`; no picture
+    /// belongs to them.
+    pub fn new(texts: Vec<Vec<u32>>, targets: Tensor<2>, batch_size: usize, seed: u64) -> Self {
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        order.sort_by_key(|&text| texts[text].len());
+        let rows = indices(order.iter().copied(), &targets.device());
+        Self {
+            texts: order.iter().map(|&text| texts[text].clone()).collect(),
+            targets: targets.select(0, rows),
+            batch_size: batch_size.min(texts.len()),
+        }
+    }
+
+    /// Text features of some texts and the teacher's features of them, both `[M, D]`.
     fn pairs(
         &self,
         tower: &TextTower,
         random: &mut ChaCha8Rng,
     ) -> Result<(Tensor<2>, Tensor<2>), TrainError> {
-        let drawn: Vec<usize> = (0..self.batch_size)
-            .map(|_| random.random_range(0..self.texts.len()))
-            .collect();
-        let prompts: Vec<_> = drawn.iter().map(|&text| self.texts[text].clone()).collect();
-        let pupils = tower.encode_tokens(&prompts)?;
-        let targets = self.targets.clone();
-        let rows = indices(drawn, &targets.device());
-        Ok((pupils, targets.select(0, rows)))
+        let start = random.random_range(0..=self.texts.len() - self.batch_size);
+        let texts = &self.texts[start..start + self.batch_size];
+        let pupils = tower.encode_tokens(texts)?;
+        let targets = self.targets.clone().narrow(0, start, self.batch_size);
+        Ok((pupils, targets))
     }
 }

@@ -1,8 +1,11 @@
 //! From a prompt file and class names to class features, whatever the method.
 
+use std::collections::HashMap;
+use std::str::FromStr;
+
 use burn::tensor::Tensor;
 
-use super::coop::{self, CoOp};
+use super::coop::{self, CoOp, ContextLayout};
 use super::format::PromptFile;
 use super::zeroshot::{self, ZeroShotError};
 use crate::model::{Model, ModelError};
@@ -31,6 +34,11 @@ pub enum ClassFeaturesError {
         /// The method.
         method: String,
     },
+    /// A context for each class says nothing of other classes.
+    #[error(
+        "this prompt has a context for each class it was learned for, and none for other classes"
+    )]
+    OtherClasses,
     /// A setting that the method needs.
     #[error("the prompt file lacks a usable {name} in its metadata")]
     MissingSetting {
@@ -39,8 +47,10 @@ pub enum ClassFeaturesError {
     },
 }
 
-/// Key of CoOp's context length in a prompt file's settings.
-pub const CONTEXT_LENGTH: &str = "context_length";
+/// Keys of CoOp's layout in a prompt file's settings.
+const CONTEXT_LENGTH: &str = "context_length";
+const CLASS_SPECIFIC: &str = "class_specific";
+const POSITION: &str = "position";
 /// Key of the zero-shot templates, one a line, in a prompt file's settings.
 pub const TEMPLATES: &str = "templates";
 
@@ -69,14 +79,13 @@ pub fn class_features(
             )?)
         }
         "coop" => {
-            let context_length = setting(CONTEXT_LENGTH)?.parse().map_err(|_| {
-                ClassFeaturesError::MissingSetting {
-                    name: CONTEXT_LENGTH,
-                }
-            })?;
+            let layout = context_layout(prompt)?;
+            if layout.class_specific && prompt.class_names != class_names {
+                return Err(ClassFeaturesError::OtherClasses);
+            }
             let limit = text.config().context_length;
-            let placeholders = coop::placeholders(&tokenizer, class_names, context_length, limit)?;
-            let coop = CoOp::new(&text, model.logit_scale()?, &placeholders, context_length)
+            let placeholders = coop::placeholders(&tokenizer, class_names, layout.length, limit)?;
+            let coop = CoOp::new(&text, model.logit_scale()?, &placeholders, layout)
                 .map_err(TrainError::from)?;
             Ok(coop.text_features(&prompt.parameters)?)
         }
@@ -84,4 +93,33 @@ pub fn class_features(
             method: prompt.method.clone(),
         }),
     }
+}
+
+/// CoOp's layout as a prompt file's settings.
+pub fn layout_settings(layout: ContextLayout) -> HashMap<String, String> {
+    HashMap::from([
+        (CONTEXT_LENGTH.into(), layout.length.to_string()),
+        (CLASS_SPECIFIC.into(), layout.class_specific.to_string()),
+        (POSITION.into(), layout.position.to_string()),
+    ])
+}
+
+/// CoOp's layout from a prompt file's settings.
+///
+/// # Errors
+/// One that is missing or unreadable.
+pub fn context_layout(prompt: &PromptFile) -> Result<ContextLayout, ClassFeaturesError> {
+    fn setting<T: FromStr>(
+        prompt: &PromptFile,
+        name: &'static str,
+    ) -> Result<T, ClassFeaturesError> {
+        let text = prompt.settings.get(name);
+        text.and_then(|text| text.parse().ok())
+            .ok_or(ClassFeaturesError::MissingSetting { name })
+    }
+    Ok(ContextLayout {
+        length: setting(prompt, CONTEXT_LENGTH)?,
+        class_specific: setting(prompt, CLASS_SPECIFIC)?,
+        position: setting(prompt, POSITION)?,
+    })
 }

@@ -1,10 +1,15 @@
 //! CoOp: context vectors in place of the words around a class name (Zhou et al. 2022, "Learning to Prompt for
 //! Vision-Language Models", §3.2).
 
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
 use burn::tensor::{Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
+use serde::{Deserialize, Serialize};
 
 use super::Prompt;
 use crate::backbone::{BackboneError, PreparedPrompts, PromptLayout, Row, TextTower};
@@ -17,7 +22,74 @@ pub const CONTEXT: &str = "ctx";
 /// Standard deviation of randomly initialised context vectors.
 pub const INITIAL_DEVIATION: f32 = 0.02;
 
-/// The tokenised prompts "X … X name.", from start to end token, whose X the context vectors replace.
+/// Where the class name stands among the context vectors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Position {
+    /// `[start][ctx 1 … ctx M][name][.][end]`
+    #[default]
+    End,
+    /// `[start][first half of ctx][name][second half][.][end]`; the first half has ⌊M / 2⌋ vectors.
+    Middle,
+    /// `[start][name][ctx 1 … ctx M][.][end]`
+    Front,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::End => "end",
+            Self::Middle => "middle",
+            Self::Front => "front",
+        })
+    }
+}
+
+impl FromStr for Position {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "end" => Ok(Self::End),
+            "middle" => Ok(Self::Middle),
+            "front" => Ok(Self::Front),
+            _ => Err("a position is end, middle or front".into()),
+        }
+    }
+}
+
+/// What the prompts of all classes have in common (Zhou et al. 2022, §3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextLayout {
+    /// Context vectors of a prompt, M.
+    pub length: usize,
+    /// Whether each class has a context of its own, instead of one for all.
+    pub class_specific: bool,
+    /// Where the class name stands.
+    pub position: Position,
+}
+
+impl ContextLayout {
+    /// The shape of the parameter [`CONTEXT`] for K classes and a tower of width d: `[M, d]`, class-specific
+    /// `[K, M, d]`.
+    pub fn shape(&self, classes: usize, width: usize) -> Vec<usize> {
+        match self.class_specific {
+            false => vec![self.length, width],
+            true => vec![classes, self.length, width],
+        }
+    }
+}
+
+/// A class prompt "X … X name." as tokens; the context vectors replace the X.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placeholder {
+    /// From start to end token.
+    pub ids: Vec<u32>,
+    /// How many tokens the class name has.
+    pub name_length: usize,
+}
+
+/// The prompts of all classes, as the official code builds them.
 ///
 /// # Errors
 /// A prompt longer than `limit` tokens.
@@ -26,13 +98,17 @@ pub fn placeholders(
     class_names: &[String],
     context_length: usize,
     limit: usize,
-) -> Result<Vec<Vec<u32>>, TextError> {
+) -> Result<Vec<Placeholder>, TextError> {
     let context = "X ".repeat(context_length);
     class_names
         .iter()
         .map(|name| {
-            let prompt = format!("{context}{}.", name.replace('_', " "));
-            tokenizer.tokenize(&prompt, limit, Overlong::Refuse)
+            let name = name.replace('_', " ");
+            let prompt = format!("{context}{name}.");
+            Ok(Placeholder {
+                ids: tokenizer.tokenize(&prompt, limit, Overlong::Refuse)?,
+                name_length: tokenizer.encode(&name)?.len(),
+            })
         })
         .collect()
 }
@@ -50,8 +126,8 @@ pub enum Initialisation {
 }
 
 impl Initialisation {
-    /// `context_length` vectors for this tower, `[M, d]`. Tokens must be as many.
-    pub fn context(&self, text: &TextTower, context_length: usize) -> Tensor<2> {
+    /// `vectors` vectors for this tower, `[vectors, d]`. Tokens must be as many.
+    pub fn context(&self, text: &TextTower, vectors: usize) -> Tensor<2> {
         match self {
             Self::Tokens(ids) => text.embed(ids),
             Self::Random { seed } => {
@@ -59,72 +135,101 @@ impl Initialisation {
                 let values: Vec<f32> = Normal::new(0.0, INITIAL_DEVIATION)
                     .expect("a standard deviation is finite")
                     .sample_iter(ChaCha8Rng::seed_from_u64(*seed))
-                    .take(context_length * width)
+                    .take(vectors * width)
                     .collect();
-                let values = TensorData::new(values, [context_length, width]);
+                let values = TensorData::new(values, [vectors, width]);
                 Tensor::from_data(values, &text.token_embedding().device())
             }
         }
     }
 }
 
-/// Context shared by all classes, class name at the end: `[start][ctx 1 … ctx M][name][.][end]`.
+/// A prompt for each class, of context vectors and its name.
 #[derive(Debug)]
 pub struct CoOp {
     text: TextTower,
     prompts: PreparedPrompts,
-    context_length: usize,
+    layout: ContextLayout,
+    classes: usize,
     logit_scale: Tensor<1>,
 }
 
 impl CoOp {
     /// Lays out one prompt for each class.
     ///
-    /// `placeholders` are the tokenised prompts "X … X name." from start to end token, as the official code builds them:
-    /// the `context_length` tokens after the start token are what the context vectors replace.
-    ///
     /// # Errors
     /// A prompt too long for the tower.
     pub fn new(
         text: &TextTower,
         logit_scale: Tensor<1>,
-        placeholders: &[Vec<u32>],
-        context_length: usize,
+        placeholders: &[Placeholder],
+        layout: ContextLayout,
     ) -> Result<Self, BackboneError> {
         let prompts: Vec<Vec<Row>> = placeholders
             .iter()
-            .map(|ids| {
-                ids.iter()
-                    .enumerate()
-                    .map(|(position, &id)| match position {
-                        0 => Row::Token(id),
-                        _ if position <= context_length => Row::Learned(position - 1),
-                        _ => Row::Token(id),
-                    })
-                    .collect()
-            })
+            .enumerate()
+            .map(|(class, placeholder)| prompt_rows(placeholder, layout, class))
             .collect();
         Ok(Self {
             prompts: text.prepare(&PromptLayout::new(&prompts))?,
             text: text.clone(),
-            context_length,
+            layout,
+            classes: placeholders.len(),
             logit_scale,
         })
     }
 
     /// Features of the class prompts, `[K, D]`, not of unit length.
     pub fn text_features(&self, parameters: &Parameters) -> Result<Tensor<2>, TrainError> {
-        let context = parameters.get::<2>(CONTEXT)?; // [M, d]
-        let expected = [self.context_length, self.text.config().width];
-        if context.dims() != expected {
-            return Err(TrainError::ParameterShape {
-                name: CONTEXT.into(),
-                found: context.dims().to_vec(),
-                expected: format!("{expected:?}"),
+        let width = self.text.config().width;
+        let expected = self.layout.shape(self.classes, width);
+        let found = parameters.shape(CONTEXT);
+        if found != Some(&expected[..]) {
+            return Err(match found {
+                None => TrainError::MissingParameter {
+                    name: CONTEXT.into(),
+                },
+                Some(found) => TrainError::ParameterShape {
+                    name: CONTEXT.into(),
+                    found: found.to_vec(),
+                    expected: format!("{expected:?}"),
+                },
             });
         }
+        let vectors: usize = expected.iter().product::<usize>() / width;
+        let context = match self.layout.class_specific {
+            false => parameters.get::<2>(CONTEXT)?,
+            true => parameters.get::<3>(CONTEXT)?.reshape([vectors, width]), // [K · M, d]
+        };
         Ok(self.text.encode(&self.prompts, Some(context)))
     }
+}
+
+/// The rows of one class's prompt, from start to end token.
+fn prompt_rows(placeholder: &Placeholder, layout: ContextLayout, class: usize) -> Vec<Row> {
+    let ContextLayout {
+        length,
+        class_specific,
+        position,
+    } = layout;
+    let first = if class_specific { class * length } else { 0 };
+    let (start, rest) = placeholder.ids.split_at(1);
+    let (name, end) = rest[length..].split_at(placeholder.name_length);
+    let tokens = |ids: &[u32]| ids.iter().map(|&id| Row::Token(id)).collect::<Vec<_>>();
+    let context = |vectors: Range<usize>| {
+        vectors
+            .map(|vector| Row::Learned(first + vector))
+            .collect::<Vec<_>>()
+    };
+    let middle = match position {
+        Position::End => [context(0..length), tokens(name)].concat(),
+        Position::Middle => {
+            let half = length / 2;
+            [context(0..half), tokens(name), context(half..length)].concat()
+        }
+        Position::Front => [tokens(name), context(0..length)].concat(),
+    };
+    [tokens(start), middle, tokens(end)].concat()
 }
 
 impl Prompt for CoOp {
