@@ -136,6 +136,64 @@ fn a_run_is_trained_evaluated_and_used() {
     answer(&[&train[..], &out[..], &["--force"]].concat());
 }
 
+/// Every position of the class name, with a context for each class, is learned, measured and used; such a prompt says
+/// nothing of other classes.
+#[test]
+fn a_context_for_each_class_is_learned_at_every_position() {
+    let folder = TempDir::new().unwrap();
+    let data = demo_data("animal-silhouettes");
+    let features = folder.path().join("features.safetensors");
+    answer(&["encode", "--data", text(&data), "--out", text(&features)]);
+    let contexts: Vec<Vec<u8>> = ["end", "middle", "front"]
+        .into_iter()
+        .map(|position| {
+            let run = folder.path().join(position);
+            let settings = [
+                "--class-specific",
+                "--position",
+                position,
+                "--context-length",
+                "3",
+            ];
+            let common = ["train", "coop", "--data", text(&features), "--epochs", "3"];
+            let out = ["--out", text(&run), "--json"];
+            let result = json(&answer(&[&common[..], &settings, &out].concat()));
+            assert_eq!(result["parameters"], 10 * 3 * 192);
+            let evaluated = json(&answer(&["eval", text(&run), "--json"]));
+            assert_eq!(evaluated["accuracy"], result["accuracy"]);
+            let bytes = fs::read(run.join("prompt.safetensors")).unwrap();
+            let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+            let context = file.tensor("ctx").unwrap();
+            assert_eq!(context.shape(), [10, 3, 192]);
+            context.data().to_vec()
+        })
+        .collect();
+    assert!(contexts[0] != contexts[1] && contexts[1] != contexts[2]);
+
+    let run = folder.path().join("front");
+    let picture = data.join("images").join(first_file(&data.join("images")));
+    let predicted = json(&answer(&["predict", text(&run), text(&picture), "--json"]));
+    assert!(predicted["class"].is_string(), "{predicted}");
+    let other = demo_data("icon-demo");
+    let refused = failure(1, &["eval", text(&run), "--data", text(&other)]);
+    assert!(refused.contains("a context for each class"), "{refused}");
+    let words = ["--class-specific", "--init-words", "a photo of a"];
+    failure(
+        2,
+        &[&["train", "coop", "--data", text(&features)], &words[..]].concat(),
+    );
+}
+
+/// Path, below `folder`, of some file in it or below.
+fn first_file(folder: &Path) -> PathBuf {
+    let entry = fs::read_dir(folder).unwrap().next().unwrap().unwrap();
+    let name = PathBuf::from(entry.file_name());
+    match entry.file_type().unwrap().is_dir() {
+        true => name.join(first_file(&entry.path())),
+        false => name,
+    }
+}
+
 #[test]
 fn features_in_a_file_give_the_run_that_the_pictures_give() {
     let folder = TempDir::new().unwrap();

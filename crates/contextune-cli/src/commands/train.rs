@@ -276,26 +276,15 @@ impl CommonArguments {
 
 /// Runs the method.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
-    let (common, settings) = match arguments.method {
-        Method::Zeroshot(arguments) => {
-            let templates = TemplateSet::from_argument(&arguments.templates)?;
-            let lines: Vec<String> = templates
-                .templates()
-                .iter()
-                .map(ToString::to_string)
-                .collect();
-            let settings = Settings {
-                templates: Some(lines.join("\n")),
-                ..arguments.common.settings("zeroshot")
-            };
-            (arguments.common, settings)
-        }
-        Method::Coop(arguments) => {
-            let settings = coop_settings(&arguments, context)?;
-            (arguments.common, settings)
-        }
+    let common = match &arguments.method {
+        Method::Zeroshot(arguments) => arguments.common.clone(),
+        Method::Coop(arguments) => arguments.common.clone(),
     };
-    let model = settings.model_arguments().open(context)?;
+    let model = common.model.open(context)?;
+    let settings = match &arguments.method {
+        Method::Zeroshot(arguments) => zeroshot_settings(arguments)?,
+        Method::Coop(arguments) => coop_settings(arguments, &model)?,
+    };
     let dataset = examples::open(&settings.data, settings.seed, context)?;
     examples::check_width(&dataset, &model)?;
     let folder = common.folder(&settings)?;
@@ -320,13 +309,23 @@ pub fn print(result: &RunResult, folder: &RunFolder, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn coop_settings(arguments: &CoopArguments, context: &Context) -> Result<Settings> {
+fn zeroshot_settings(arguments: &ZeroshotArguments) -> Result<Settings> {
+    let templates = TemplateSet::from_argument(&arguments.templates)?;
+    let lines: Vec<String> = templates
+        .templates()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    Ok(Settings {
+        templates: Some(lines.join("\n")),
+        ..arguments.common.settings("zeroshot")
+    })
+}
+
+fn coop_settings(arguments: &CoopArguments, model: &Model) -> Result<Settings> {
     let settings = arguments.common.settings("coop");
     let length_of_init = match (&arguments.init_words, &arguments.init) {
-        (Some(words), _) => {
-            let model = settings.model_arguments().open(context)?;
-            Some(model.tokenizer()?.encode(words)?.len())
-        }
+        (Some(words), _) => Some(model.tokenizer()?.encode(words)?.len()),
         (None, Some(path)) => Some(
             // [M, d] or [K, M, d]
             PromptFile::read_tensor(path, CONTEXT)?

@@ -36,7 +36,7 @@ pub enum ClassFeaturesError {
     },
     /// A context for each class says nothing of other classes.
     #[error(
-        "this prompt has a context for each class it was learned for, and none for other classes"
+        "this prompt has a context for each class it was learned for and none for others: use it on data with the same classes, or learn one without --class-specific"
     )]
     OtherClasses,
     /// A setting that the method needs.
