@@ -2,6 +2,7 @@
 
 mod commands;
 mod examples;
+mod interrupt;
 mod learned;
 mod options;
 mod screen;
@@ -57,6 +58,10 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if error.is::<interrupt::Stopped>() {
+                eprintln!("{error}");
+                return ExitCode::from(interrupt::EXIT_CODE);
+            }
             eprintln!("error: {error:#}");
             match error.is::<options::WrongUsage>() {
                 true => ExitCode::from(2),

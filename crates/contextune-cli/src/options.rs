@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use contextune::backbone::Activation;
 use contextune::model::{Model, ModelOptions};
 
+use crate::interrupt::Interrupt;
 use crate::screen::Screen;
 
 /// A combination of arguments that makes no sense; the process ends with status 2.
@@ -55,6 +56,8 @@ pub struct Context {
     pub device: Device,
     /// Progress and remarks.
     pub screen: Screen,
+    /// Ctrl-C.
+    pub interrupt: Interrupt,
 }
 
 impl Everywhere {
@@ -72,6 +75,7 @@ impl Everywhere {
         Ok(Context {
             device,
             screen: Screen::new(self.quiet),
+            interrupt: Interrupt::listen()?,
         })
     }
 }

@@ -31,6 +31,7 @@ use indicatif::ProgressBar;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::interrupt::Stopped;
 use crate::options::{Context, WrongUsage};
 
 /// The name in `run.toml` and `result.json`.
@@ -273,8 +274,11 @@ pub fn train(
         bar: context.screen.bar("pretrain", settings.fit.epochs * steps),
     };
     watch.bar.set_position((state.epochs_done * steps) as u64);
+    let learning = context.interrupt.learning();
     fit(&task, &settings.fit, &mut state, &mut watch)?;
+    drop(learning);
     watch.bar.finish_and_clear();
+    Stopped::check(folder.path(), state.epochs_done, settings.fit.epochs)?;
 
     let train_seconds = watch.metrics.iter().map(|line| line.epoch.seconds).sum();
     let result = PretrainResult {
@@ -552,7 +556,10 @@ impl Observer for Watch<'_> {
     ) -> Result<ControlFlow<()>, TrainError> {
         self.after_epoch(metrics, state)
             .map_err(|error| TrainError::Observer(error.into()))?;
-        Ok(ControlFlow::Continue(()))
+        Ok(match self.evaluator.context.interrupt.is_wanted() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        })
     }
 }
 

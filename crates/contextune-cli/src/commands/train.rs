@@ -25,6 +25,7 @@ use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 
 use crate::examples::{self, Features, SubsetName};
+use crate::interrupt::{Interrupt, Stopped};
 use crate::options::{ActivationName, Context, ModelArguments, PictureArguments, WrongUsage};
 
 /// Context vectors of CoOp if nothing else is said.
@@ -514,14 +515,18 @@ fn learn_context(
     );
     let mut watch = Watch {
         folder,
+        interrupt: &context.interrupt,
         metrics: folder.metrics()?,
         bar: context.screen.bar("train", coop.fit.epochs),
         saved: std::time::Instant::now(),
     };
     watch.bar.set_position(state.epochs_done as u64);
+    let learning = context.interrupt.learning();
     fit(&task, &coop.fit, &mut state, &mut watch)?;
+    drop(learning);
     watch.bar.finish_and_clear();
     folder.write_metrics(&watch.metrics)?;
+    Stopped::check(folder.path(), state.epochs_done, coop.fit.epochs)?;
     let train_seconds = watch.metrics.iter().map(|epoch| epoch.seconds).sum();
     let features = task.prompt().text_features(&state.parameters)?;
     let file = PromptFile {
@@ -572,6 +577,7 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
 /// Shows progress and keeps the run resumable.
 struct Watch<'a> {
     folder: &'a RunFolder,
+    interrupt: &'a Interrupt,
     metrics: Vec<EpochMetrics>,
     bar: ProgressBar,
     saved: std::time::Instant,
@@ -595,7 +601,8 @@ impl Observer for Watch<'_> {
         // A run killed between state and metrics repeats the epoch: its line is replaced.
         self.metrics.retain(|old| old.epoch < metrics.epoch);
         self.metrics.push(metrics.clone());
-        if self.saved.elapsed().as_secs() >= SAVE_EVERY_SECONDS {
+        let stop = self.interrupt.is_wanted();
+        if stop || self.saved.elapsed().as_secs() >= SAVE_EVERY_SECONDS {
             let save = || -> Result<()> {
                 self.folder.write_metrics(&self.metrics)?;
                 Ok(self.folder.save_state(state)?)
@@ -603,6 +610,9 @@ impl Observer for Watch<'_> {
             save().map_err(|error| TrainError::Observer(error.into()))?;
             self.saved = std::time::Instant::now();
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(match stop {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        })
     }
 }
