@@ -198,7 +198,11 @@ impl Builder {
                     };
                     let item = (path.clone(), label, concept.name.clone());
                     match role {
-                        Role::Pretrain if held_out => concepts.style_split.test.push(item),
+                        Role::Pretrain if held_out => {
+                            // A split of its own, whose labels have no gaps.
+                            let test = &mut concepts.style_split.test;
+                            test.push((path, test.len(), concept.name.clone()));
+                        }
                         Role::Pretrain => concepts.add_train(path, texts.clone()),
                         Role::Validation => concepts.split.val.push(item),
                         Role::Retrieval => concepts.split.test.push(item),
