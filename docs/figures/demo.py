@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 from PIL import Image
 
 matplotlib.use("Agg")
-PICTURES = 8
+PICTURES = 6
 GREY, BLUE, GREEN, RED = "#8a8f98", "#2f6fde", "#1a7f37", "#c0392b"
 
 
@@ -25,6 +25,13 @@ def guesses(contextune, run, pictures):
     lines = subprocess.run([contextune, "predict", str(run), *map(str, pictures), "--json"],
                            check=True, capture_output=True, text=True).stdout
     return [json.loads(line)["class"] for line in lines.splitlines()]
+
+
+def lines(name):
+    """The name over two lines, where it has several words."""
+    words = name.split()
+    half = (len(words) + 1) // 2
+    return "\n".join(filter(None, (" ".join(words[:half]), " ".join(words[half:]))))
 
 
 def bars(axes, outcome):
@@ -39,7 +46,7 @@ def bars(axes, outcome):
     axes.set_yticks([-place for place in range(len(rows))], [row[0] for row in rows], fontsize=9)
     chance = 100 / outcome["classes"]
     axes.axvline(chance, color="black", linewidth=0.8, linestyle=":")
-    axes.set_xlim(0, 60)
+    axes.set_xlim(0, 72)
     axes.set_title(f"{outcome['task']}: {outcome['classes']} classes, {outcome['test_pictures']} test pictures "
                    f"(dotted: chance)", fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
@@ -47,8 +54,8 @@ def bars(axes, outcome):
 
 def main():
     outcomes = [json.loads(line) for line in pathlib.Path(sys.argv[1]).read_text().splitlines()]
-    figure = plt.figure(figsize=(11, 2.6 * len(outcomes)), dpi=110)
-    grid = figure.add_gridspec(len(outcomes), 2, width_ratios=[1, 1.5], wspace=0.12, hspace=0.5)
+    figure = plt.figure(figsize=(12, 2.6 * len(outcomes)), dpi=110)
+    grid = figure.add_gridspec(len(outcomes), 2, width_ratios=[1, 1.7], wspace=0.2, hspace=0.5)
     for row, outcome in enumerate(outcomes):
         bars(figure.add_subplot(grid[row, 0]), outcome)
         data = pathlib.Path("contextune-demo/data") / outcome["task"]
@@ -63,12 +70,12 @@ def main():
             axes = figure.add_subplot(cells[0, place])
             axes.imshow(Image.open(path).convert("RGB"))
             axes.set_axis_off()
-            axes.set_title(name.replace(" or ", "\nor "), fontsize=8)
-            for height, guess in ((-0.2, before[place]), (-0.52, after[place])):
-                axes.text(0.5, height, guess.replace(" or ", "\nor "), transform=axes.transAxes, ha="center", va="center",
+            axes.set_title(lines(name), fontsize=8)
+            for height, guess in ((-0.22, before[place]), (-0.6, after[place])):
+                axes.text(0.5, height, lines(guess), transform=axes.transAxes, ha="center", va="center",
                           fontsize=7.5, color=GREEN if guess == name else RED)
             if place == 0:
-                for height, what in ((-0.2, "words"), (-0.52, "learned")):
+                for height, what in ((-0.22, "words"), (-0.6, "learned")):
                     axes.text(-0.1, height, what, transform=axes.transAxes, ha="right", va="center", fontsize=8)
     figure.savefig(sys.argv[3], bbox_inches="tight")
 
