@@ -12,10 +12,10 @@ use contextune::backbone::{
 use contextune::objective::similarity;
 use contextune::prompt::{
     Classification,
-    coop::{CONTEXT, CoOp, ContextLayout, Initialisation, Placeholder, placeholders},
+    coop::{CONTEXT, CoOp, ContextLayout, Initialisation, Placeholder, Position, placeholders},
     zeroshot,
 };
-use contextune::text::{TemplateSet, Tokenizer};
+use contextune::text::{TemplateSet, TextError, Tokenizer};
 use contextune::train::{
     EpochMetrics, FitSettings, Observer, Optimizer, Parameters, Progress, Schedule, Step, Task,
     TrainError, TrainingState, fit,
@@ -114,6 +114,34 @@ fn coop_builds_and_initialises_prompts_as_the_official_code_does() {
     let ours = placeholders(&tokenizer, &names, words.len(), 77).unwrap();
     for (ours, official) in ours.iter().zip(expected.prompts("prompts_tokens")) {
         assert_eq!(ours.ids[1 + words.len()..], official[1 + words.len()..]);
+    }
+}
+
+/// Marks at the end of a name may join the full stop; a context may be longer than any prompt.
+#[test]
+fn unusual_names_and_lengths_of_context_make_prompts_or_an_error() {
+    let device = Device::flex();
+    let clip = common::model("clip_vit.safetensors", &device);
+    let tokenizer = Tokenizer::clip(1024).unwrap();
+    let names = ["...", "!!", "wow!?", ".", "dog"].map(str::to_owned);
+    let placeholders_of = |length| placeholders(&tokenizer, &names, length, 77);
+    for position in [Position::End, Position::Middle, Position::Front] {
+        let layout = ContextLayout {
+            length: 4,
+            class_specific: true,
+            position,
+        };
+        let placeholders = placeholders_of(layout.length).unwrap();
+        for placeholder in &placeholders {
+            assert!(placeholder.ids.len() > 1 + layout.length + placeholder.name_length);
+        }
+        CoOp::new(&clip.text, clip.logit_scale.clone(), &placeholders, layout).unwrap();
+    }
+    for length in [76, 1_000_000_000_000] {
+        assert!(matches!(
+            placeholders_of(length),
+            Err(TextError::TooLong { .. })
+        ));
     }
 }
 

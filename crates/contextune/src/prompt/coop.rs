@@ -92,22 +92,31 @@ pub struct Placeholder {
 /// The prompts of all classes, as the official code builds them.
 ///
 /// # Errors
-/// A prompt longer than `limit` tokens.
+/// A prompt longer than `limit` tokens, or a tokenizer that joins the X.
 pub fn placeholders(
     tokenizer: &Tokenizer,
     class_names: &[String],
     context_length: usize,
     limit: usize,
 ) -> Result<Vec<Placeholder>, TextError> {
-    let context = "X ".repeat(context_length);
+    // More than the limit are refused below, however many more.
+    let context = "X ".repeat(context_length.min(limit));
     class_names
         .iter()
         .map(|name| {
             let name = name.replace('_', " ");
             let prompt = format!("{context}{name}.");
+            let ids = tokenizer.tokenize(&prompt, limit, Overlong::Refuse)?;
+            let Some(most) = ids.len().checked_sub(context_length + 2) else {
+                return Err(TextError::Context {
+                    text: prompt,
+                    context_length,
+                });
+            };
             Ok(Placeholder {
-                ids: tokenizer.tokenize(&prompt, limit, Overlong::Refuse)?,
-                name_length: tokenizer.encode(&name)?.len(),
+                // Marks at the end of a name may become one token with the full stop: the name then has fewer.
+                name_length: tokenizer.encode(&name)?.len().min(most),
+                ids,
             })
         })
         .collect()

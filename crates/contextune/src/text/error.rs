@@ -84,6 +84,17 @@ pub enum TextError {
         /// How often it has `{}`.
         count: usize,
     },
+    /// A tokenizer for which the words that context vectors replace are not one token each.
+    #[error(
+        "the tokenizer does not give each X of {} a token of its own: {context_length} context vectors cannot take their places",
+        shortened(text)
+    )]
+    Context {
+        /// The prompt.
+        text: String,
+        /// Context vectors.
+        context_length: usize,
+    },
     /// A set without templates.
     #[error("{origin} has no templates: write one a line, with {{}} where the class name goes")]
     NoTemplates {
