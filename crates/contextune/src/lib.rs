@@ -15,6 +15,7 @@ pub mod image;
 mod indices;
 pub mod model;
 pub mod objective;
+pub mod pickle;
 pub mod pretrain;
 pub mod prompt;
 pub mod run;

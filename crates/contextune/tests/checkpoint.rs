@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use contextune::backbone::*;
-use contextune::checkpoint::pickle::{Pickle, Value};
 use contextune::checkpoint::*;
+use contextune::pickle::{Pickle, Value};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use tempfile::TempDir;

@@ -2,7 +2,7 @@
 //!
 //! [`open`] recognises a file or folder by its content and returns a [`Checkpoint`]: the architecture, and the weights
 //! under OpenAI's names, mapped and not read yet. [`hub::fetch`] brings a model of the Hugging Face hub onto the disk
-//! first. A pickle is parsed, never executed ([`pickle`]).
+//! first. A pickle is parsed, never executed ([`crate::pickle`]).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,7 +18,6 @@ pub mod hub;
 mod hugging_face;
 mod open_clip;
 mod openai;
-pub mod pickle;
 mod recognize;
 mod safetensors;
 mod tensor;

@@ -13,8 +13,8 @@ use zip::CompressionMethod;
 use zip::read::ZipArchive;
 
 use super::error::{Error, Result};
-use super::pickle::{Handle, Pickle, PickleError, Value};
 use super::tensor::{Bytes, ElementType, StoredTensor, TensorTable};
+use crate::pickle::{Handle, Pickle, PickleError, Value};
 
 /// First pickle of a file from before PyTorch 1.6: the integer 0x1950a86a20f9469cfc6c.
 pub(super) const LEGACY_MAGIC: [u8; 15] = [
@@ -26,7 +26,7 @@ const MAX_ATTRIBUTES: usize = 1_000_000;
 /// Bytes in the dotted name of a tensor, which also bounds the nesting of modules.
 const MAX_NAME_LENGTH: usize = 1_000;
 
-/// An opened PyTorch file. Nothing in it is executed (see [`super::pickle`]).
+/// An opened PyTorch file. Nothing in it is executed (see [`crate::pickle`]).
 #[derive(Debug)]
 pub struct TorchArchive {
     file: Arc<Bytes>,
