@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use memmap2::Mmap;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -23,6 +24,19 @@ pub(crate) fn finite_values(name: &str, view: &TensorView<'_>) -> Result<Vec<f32
         )),
         None => Ok(values),
     }
+}
+
+/// The file's bytes where they lie. It must not be empty.
+#[allow(
+    unsafe_code,
+    reason = "opening a 1.7 GB model touches only its header, a million features need not fit into memory, and reading \
+              costs no second copy of the bytes"
+)]
+pub(crate) fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the map is only ever read, as bytes and numbers of which every pattern is valid, and every range is checked
+    // against its length. A file that another process cuts while it is mapped ends this process with SIGBUS, the documented
+    // risk of every memory-mapped model: our own writer replaces files instead of changing them.
+    unsafe { Mmap::map(file) }
 }
 
 /// Fills a file beside `path` and renames it into place: a kill leaves the old file or the new one, and an error the old

@@ -1,6 +1,7 @@
 //! A checkpoint made ready to run: towers, tokenizer and preparation of pictures that belong together.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -20,6 +21,10 @@ pub struct Model {
     checkpoint: Checkpoint,
     source: String,
     device: Device,
+    /// What was built or computed once.
+    image_tower: OnceLock<ImageTower>,
+    text_tower: OnceLock<TextTower>,
+    fingerprint: OnceLock<String>,
 }
 
 /// How a model is opened.
@@ -90,6 +95,9 @@ impl Model {
             checkpoint,
             source: name.unwrap_or("the embedded model").to_owned(),
             device: device.clone(),
+            image_tower: OnceLock::new(),
+            text_tower: OnceLock::new(),
+            fingerprint: OnceLock::new(),
         })
     }
 
@@ -110,7 +118,9 @@ impl Model {
 
     /// Identifies the weights, equal for one model in every format; reads all of them once.
     pub fn fingerprint(&self) -> Result<String, ModelError> {
-        Ok(self.checkpoint.weights.fingerprint()?)
+        once(&self.fingerprint, || {
+            Ok(self.checkpoint.weights.fingerprint()?)
+        })
     }
 
     /// Both towers.
@@ -127,18 +137,22 @@ impl Model {
 
     /// The image tower alone.
     pub fn image_tower(&self) -> Result<ImageTower, ModelError> {
-        Ok(ImageTower::build(&mut self.frozen(), self.config())?)
+        once(&self.image_tower, || {
+            Ok(ImageTower::build(&mut self.frozen(), self.config())?)
+        })
     }
 
     /// The text tower alone.
     pub fn text_tower(&self) -> Result<TextTower, ModelError> {
-        let config = self.config();
-        Ok(TextTower::build(
-            &mut self.frozen(),
-            &config.text,
-            config.embedding_width,
-            config.activation,
-        )?)
+        once(&self.text_tower, || {
+            let config = self.config();
+            Ok(TextTower::build(
+                &mut self.frozen(),
+                &config.text,
+                config.embedding_width,
+                config.activation,
+            )?)
+        })
     }
 
     /// Natural logarithm of the factor on the cosine, `[1]`.
@@ -182,6 +196,20 @@ impl Model {
         FrozenWeights {
             weights: &self.checkpoint.weights,
             device: &self.device,
+        }
+    }
+}
+
+/// What `cell` holds, made by `make` the first time.
+fn once<T: Clone>(
+    cell: &OnceLock<T>,
+    make: impl FnOnce() -> Result<T, ModelError>,
+) -> Result<T, ModelError> {
+    match cell.get() {
+        Some(value) => Ok(value.clone()),
+        None => {
+            let value = make()?;
+            Ok(cell.get_or_init(|| value).clone())
         }
     }
 }

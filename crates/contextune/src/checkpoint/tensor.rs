@@ -10,6 +10,7 @@ use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 
 use super::error::{Error, Result};
+use crate::files;
 
 /// Tensors under the names that their file gives them.
 pub type TensorTable = BTreeMap<String, StoredTensor>;
@@ -28,11 +29,6 @@ enum Memory {
 }
 
 impl Bytes {
-    #[allow(
-        unsafe_code,
-        reason = "a mapped file is read where it lies: opening a 1.7 GB model touches only its header, and reading a \
-                  tensor costs no second copy of its bytes"
-    )]
     pub(super) fn map(path: &Path) -> Result<Arc<Self>> {
         let metadata = path.metadata().map_err(Error::io(path))?;
         if !metadata.is_file() {
@@ -46,9 +42,7 @@ impl Bytes {
             return Err(Error::damaged(path, "the file is empty"));
         }
         let file = File::open(path).map_err(Error::io(path))?;
-        // SAFETY: the map is read-only and bounds are checked against its length. A file that another process cuts
-        // while it is mapped ends this process with SIGBUS; that is the documented risk of every memory-mapped model.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))?;
+        let map = files::map(&file).map_err(Error::io(path))?;
         Ok(Arc::new(Self {
             path: path.to_owned(),
             memory: Memory::Mapped(map),

@@ -25,6 +25,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{DataError, Result};
 use super::{Dataset, DatasetKind, Example, Input, Split, class_names};
+use crate::files;
 
 pub(super) const IMAGE_FEATURES: &str = "image_features";
 pub(super) const LABELS: &str = "labels";
@@ -369,10 +370,7 @@ fn map(file: &File, path: &Path) -> Result<Mmap> {
     if metadata.len() == 0 {
         return Err(not_features(path, "an empty file"));
     }
-    // SAFETY: the bytes are only ever read as numbers of which every pattern is valid, and every range is checked
-    // against the length of the map. Cutting the file while it is mapped would end the process: our own writer
-    // replaces files instead of changing them. A file of a million rows does not fit into memory otherwise.
-    unsafe { Mmap::map(file) }.map_err(DataError::io(path))
+    files::map(file).map_err(DataError::io(path))
 }
 
 fn extend<const SIZE: usize>(

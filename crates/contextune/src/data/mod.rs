@@ -18,6 +18,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 pub use class_names::class_list;
 pub use error::{DataError, DataWarning, Result};
 pub use features_file::FeaturesFile;
@@ -84,7 +86,8 @@ impl fmt::Display for Split {
 }
 
 /// Which classes of a data set, in the base-to-new protocol.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Subset {
     /// Every class.
     #[default]

@@ -1,5 +1,11 @@
-//! Examples and a backbone to features.
+//! Examples and a backbone to features, computed once for each (picture, view).
 
+mod cache;
 mod encoder;
+mod examples;
+mod table;
 
-pub use encoder::{EncodedPictures, PictureEncoder};
+pub use cache::FeatureCache;
+pub use encoder::{EncodedBatch, PictureEncoder, Request, View};
+pub use examples::{EncodingOptions, EncodingWatcher, ExampleEncoder, FeatureError, Views};
+pub use table::LabelledFeatures;

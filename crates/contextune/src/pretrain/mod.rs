@@ -18,7 +18,7 @@ use crate::image::{Picture, RandomResizedCrop};
 use crate::indices::indices;
 use crate::objective::contrastive;
 use crate::text::{Overlong, TextError, Tokenizer};
-use crate::train::{Parameters, Progress, Step, StepLoss, Task, TrainError};
+use crate::train::{Parameters, Progress, Step, StepOutcome, Task, TrainError};
 
 pub use batches::batches;
 pub use captions::Captions;
@@ -217,7 +217,7 @@ impl Task for Pretraining {
         batches(&self.names, self.batch_size, self.seed, epoch)
     }
 
-    fn loss(&self, parameters: &Parameters, step: Step<'_>) -> Result<StepLoss, TrainError> {
+    fn step(&self, parameters: &Parameters, step: Step<'_>) -> Result<StepOutcome, TrainError> {
         let Step { progress, batch } = step;
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         random.set_stream(STEPS | progress.step as u64);
@@ -240,11 +240,7 @@ impl Task for Pretraining {
                 loss = loss + contrastive::distillation_loss(pupils, targets) * distillation.weight;
             }
         }
-        Ok(StepLoss {
-            loss,
-            correct,
-            examples: batch.len(),
-        })
+        Ok(StepOutcome::backward(loss, parameters, correct, batch.len()))
     }
 
     fn constrain(&self, parameters: &mut Parameters) {

@@ -3,16 +3,20 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use serde::{Deserialize, Serialize};
 
-use super::Prompt;
+use super::class_features::ClassFeatures;
+use super::format::PromptFile;
+use super::{Beginning, Learn, Lesson, MethodError, Prompt, Recipe};
 use crate::backbone::{BackboneError, PreparedPrompts, PromptLayout, Row, TextTower};
+use crate::model::Model;
 use crate::objective::similarity;
 use crate::text::{Overlong, TextError, Tokenizer};
 use crate::train::{Parameters, TrainError};
@@ -59,14 +63,19 @@ impl FromStr for Position {
 }
 
 /// What the prompts of all classes have in common (Zhou et al. 2022, §3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContextLayout {
     /// Context vectors of a prompt, M.
+    #[serde(rename = "context_length")]
     pub length: usize,
     /// Whether each class has a context of its own, instead of one for all.
     pub class_specific: bool,
     /// Where the class name stands.
     pub position: Position,
+    /// Words that the context replaces as published: one vector for each word, and where a word has several tokens the
+    /// surplus stays, as a constant, between context and class name. Absent: the context replaces nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_words: Option<String>,
 }
 
 impl ContextLayout {
@@ -80,7 +89,7 @@ impl ContextLayout {
     }
 }
 
-/// A class prompt "X … X name." as tokens; the context vectors replace the X.
+/// A class prompt "X … X name." as tokens; the context vectors replace the X, or the first tokens of the words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placeholder {
     /// From start to end token.
@@ -96,11 +105,15 @@ pub struct Placeholder {
 pub fn placeholders(
     tokenizer: &Tokenizer,
     class_names: &[String],
-    context_length: usize,
+    layout: &ContextLayout,
     limit: usize,
 ) -> Result<Vec<Placeholder>, TextError> {
-    // More than the limit are refused below, however many more.
-    let context = "X ".repeat(context_length.min(limit));
+    let context_length = layout.length;
+    let context = match &layout.published_words {
+        Some(words) => format!("{words} "),
+        // More than the limit are refused below, however many more.
+        None => "X ".repeat(context_length.min(limit)),
+    };
     class_names
         .iter()
         .map(|name| {
@@ -123,33 +136,117 @@ pub fn placeholders(
 }
 
 /// How the context vectors begin.
-#[derive(Clone, Debug)]
-pub enum Initialisation {
-    /// Drawn from N(0, 0.02²) with this seed.
-    Random {
-        /// Seed of the draw.
-        seed: u64,
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum InitialContext {
+    /// Drawn from N(0, 0.02²).
+    #[default]
+    Random,
+    /// The embeddings of the first tokens of these words, one vector each.
+    Words {
+        /// The words.
+        words: String,
     },
-    /// The embeddings of these tokens, one vector each.
-    Tokens(Vec<u32>),
+    /// The tensor [`CONTEXT`] of a safetensors file, such as the prompt of an earlier run; other tensors that the method
+    /// learns are taken from there too.
+    File {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
-impl Initialisation {
-    /// `vectors` vectors for this tower, `[vectors, d]`. Tokens must be as many.
-    pub fn context(&self, text: &TextTower, vectors: usize) -> Tensor<2> {
-        match self {
-            Self::Tokens(ids) => text.embed(ids),
-            Self::Random { seed } => {
-                let width = text.config().width;
-                let values: Vec<f32> = Normal::new(0.0, INITIAL_DEVIATION)
-                    .expect("a standard deviation is finite")
-                    .sample_iter(ChaCha8Rng::seed_from_u64(*seed))
-                    .take(vectors * width)
-                    .collect();
-                let values = TensorData::new(values, [vectors, width]);
-                Tensor::from_data(values, &text.token_embedding().device())
+impl InitialContext {
+    /// The parameter [`CONTEXT`] in this layout.
+    pub(super) fn parameters(
+        &self,
+        lesson: &Lesson<'_>,
+        layout: &ContextLayout,
+    ) -> Result<Parameters, MethodError> {
+        let text = lesson.model.text_tower()?;
+        let width = text.config().width;
+        let shape = layout.shape(lesson.class_names.len(), width);
+        let vectors = shape.iter().product::<usize>() / width;
+        let mut parameters = Parameters::default();
+        let context = match self {
+            Self::Random => random_context(vectors, width, lesson.seed),
+            Self::Words { words } => {
+                let ids = lesson.model.tokenizer()?.encode(words)?;
+                let first = ids.get(..layout.length).filter(|first| {
+                    vectors == first.len()
+                        && (layout.published_words.is_some() || first.len() == ids.len())
+                });
+                let Some(first) = first else {
+                    return Err(MethodError::InitialWords {
+                        words: words.clone(),
+                        found: ids.len(),
+                        expected: layout.length,
+                    });
+                };
+                let embeddings = text.embed(first); // [M, d]
+                parameters.insert(CONTEXT, embeddings);
+                return Ok(parameters);
             }
-        }
+            Self::File { path } => {
+                let (values, found) = PromptFile::read_tensor(path, CONTEXT)?;
+                if found != shape {
+                    return Err(MethodError::InitialShape {
+                        path: path.clone(),
+                        name: CONTEXT,
+                        found,
+                        expected: shape,
+                    });
+                }
+                values
+            }
+        };
+        parameters.insert_data(CONTEXT, &shape, context, lesson.model.device());
+        Ok(parameters)
+    }
+}
+
+/// `vectors · width` numbers from N(0, 0.02²).
+fn random_context(vectors: usize, width: usize, seed: u64) -> Vec<f32> {
+    Normal::new(0.0, INITIAL_DEVIATION)
+        .expect("a standard deviation is finite")
+        .sample_iter(ChaCha8Rng::seed_from_u64(seed))
+        .take(vectors * width)
+        .collect()
+}
+
+impl Learn for ContextLayout {
+    fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
+        Ok(Beginning {
+            prompt: Box::new(CoOp::of_model(lesson.model, lesson.class_names, self)?),
+            parameters: lesson.initial.parameters(lesson, self)?,
+        })
+    }
+
+    fn open(
+        &self,
+        model: &Model,
+        class_names: &[String],
+        parameters: &Parameters,
+        stored: Option<Tensor<2>>,
+    ) -> Result<Box<dyn Prompt>, MethodError> {
+        let features = match stored {
+            Some(features) => features,
+            None => CoOp::of_model(model, class_names, self)?.text_features(parameters)?,
+        };
+        Ok(Box::new(ClassFeatures::new(features, model.logit_scale()?)))
+    }
+
+    /// Epochs by pictures of each class: Zhou et al. 2022, §4.1.
+    fn published(&self, shots: Option<usize>) -> Recipe {
+        let epochs = match shots {
+            Some(1) => 50,
+            Some(2..=4) => 100,
+            _ => 200,
+        };
+        Recipe::coop(epochs, 32)
+    }
+
+    fn takes_other_classes(&self) -> bool {
+        !self.class_specific
     }
 }
 
@@ -172,7 +269,7 @@ impl CoOp {
         text: &TextTower,
         logit_scale: Tensor<1>,
         placeholders: &[Placeholder],
-        layout: ContextLayout,
+        layout: &ContextLayout,
     ) -> Result<Self, BackboneError> {
         let prompts: Vec<Vec<Row>> = placeholders
             .iter()
@@ -182,10 +279,30 @@ impl CoOp {
         Ok(Self {
             prompts: text.prepare(&PromptLayout::new(&prompts))?,
             text: text.clone(),
-            layout,
+            layout: layout.clone(),
             classes: placeholders.len(),
             logit_scale,
         })
+    }
+
+    /// The same for class names, with the model's own tokenizer.
+    ///
+    /// # Errors
+    /// A class name that gives no prompt for this tower.
+    pub fn of_model(
+        model: &Model,
+        class_names: &[String],
+        layout: &ContextLayout,
+    ) -> Result<Self, MethodError> {
+        let text = model.text_tower()?;
+        let limit = text.config().context_length;
+        let placeholders = placeholders(&model.tokenizer()?, class_names, layout, limit)?;
+        Ok(Self::new(&text, model.logit_scale()?, &placeholders, layout)?)
+    }
+
+    /// Logarithm of the factor on the cosine, `[1]`.
+    pub fn logit_scale(&self) -> Tensor<1> {
+        self.logit_scale.clone()
     }
 
     /// Features of the class prompts, `[K, D]`, not of unit length.
@@ -215,12 +332,13 @@ impl CoOp {
 }
 
 /// The rows of one class's prompt, from start to end token.
-fn prompt_rows(placeholder: &Placeholder, layout: ContextLayout, class: usize) -> Vec<Row> {
+fn prompt_rows(placeholder: &Placeholder, layout: &ContextLayout, class: usize) -> Vec<Row> {
     let ContextLayout {
         length,
         class_specific,
         position,
-    } = layout;
+        ..
+    } = *layout;
     let first = if class_specific { class * length } else { 0 };
     let (start, rest) = placeholder.ids.split_at(1);
     let (name, end) = rest[length..].split_at(placeholder.name_length);
@@ -253,5 +371,9 @@ impl Prompt for CoOp {
             text_features,
             self.logit_scale.clone(),
         ))
+    }
+
+    fn class_features(&self, parameters: &Parameters) -> Result<Option<Tensor<2>>, TrainError> {
+        Ok(Some(self.text_features(parameters)?))
     }
 }

@@ -1,23 +1,80 @@
-//! What is learned, one file per method.
+//! What is learned, one file per method; [`Method`] lists them.
 
-use burn::tensor::Tensor;
+use std::fmt::Debug;
 
-use crate::train::{Parameters, TrainError};
+use burn::tensor::{Int, Tensor};
 
-pub mod class_features;
+use crate::objective::similarity;
+use crate::train::{Parameters, StepOutcome, TrainError};
+
 mod classification;
+pub mod class_features;
+pub mod clip_adapter;
+pub mod cocoop;
 pub mod coop;
 pub mod format;
+pub mod kgcoop;
+pub mod linear_probe;
+mod measure;
+mod method;
+pub mod prograd;
+pub mod taskres;
+pub mod text_tuning;
+pub mod tip_adapter;
 pub mod zeroshot;
 
-pub use classification::Classification;
+pub use classification::{Classification, TrainingViews};
+pub use measure::{accuracy, logits};
+pub use method::{Beginning, Learn, Lesson, Method, MethodError, Recipe};
 
 /// A prompt that classifies: learned parameters turn image features into logits.
-pub trait Prompt {
+pub trait Prompt: Debug + Send + Sync {
     /// `image_features` `[B, D]`, not necessarily of unit length -> logits `[B, K]`.
     fn logits(
         &self,
         parameters: &Parameters,
         image_features: Tensor<2>,
     ) -> Result<Tensor<2>, TrainError>;
+
+    /// The features `[K, D]` of the classes, not necessarily of unit length, if they are the same for every picture and
+    /// their scaled cosines with a picture's feature are its logits.
+    fn class_features(&self, _parameters: &Parameters) -> Result<Option<Tensor<2>>, TrainError> {
+        Ok(None)
+    }
+
+    /// What a prompt file should keep, `[K, D]`, so that using the prompt for the same classes encodes no text.
+    fn stored_features(&self, parameters: &Parameters) -> Result<Option<Tensor<2>>, TrainError> {
+        self.class_features(parameters)
+    }
+
+    /// Loss and gradients of one batch: of the cross-entropy, unless the method has a loss of its own.
+    fn step(&self, leaves: &Parameters, batch: &Batch) -> Result<StepOutcome, TrainError> {
+        let logits = self.logits(leaves, batch.image_features.clone())?; // [B, K]
+        let correct = batch.correct(&logits);
+        let loss = similarity::cross_entropy(logits, batch.labels.clone());
+        Ok(StepOutcome::backward(loss, leaves, correct, batch.examples()))
+    }
+}
+
+/// The examples of one step.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// `[B, D]`, not of unit length.
+    pub image_features: Tensor<2>,
+    /// `[B]`, in `0..K`.
+    pub labels: Tensor<1, Int>,
+}
+
+impl Batch {
+    /// B
+    pub fn examples(&self) -> usize {
+        self.labels.dims()[0]
+    }
+
+    /// How many of the batch `logits` `[B, K]` classify rightly.
+    pub fn correct(&self, logits: &Tensor<2>) -> usize {
+        let predicted = logits.clone().inner().argmax(1).flatten::<1>(0, 1);
+        let correct: i64 = predicted.equal(self.labels.clone()).int().sum().into_scalar();
+        correct as usize
+    }
 }

@@ -1,10 +1,66 @@
 //! Zero-shot classification: nothing is learned, words are the prompt (Radford et al. 2021, §3.1).
 
 use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
 
+use super::class_features::ClassFeatures;
+use super::{Beginning, Learn, Lesson, MethodError, Prompt, Recipe};
 use crate::backbone::{BackboneError, TextTower};
+use crate::model::Model;
 use crate::objective::similarity::normalise;
 use crate::text::{Overlong, TemplateSet, TextError, Tokenizer};
+use crate::train::Parameters;
+
+/// Words as the prompt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZeroShotSettings {
+    /// The templates, one a line.
+    pub templates: String,
+}
+
+impl Learn for ZeroShotSettings {
+    fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
+        let parameters = Parameters::default();
+        let prompt = self.open(lesson.model, lesson.class_names, &parameters, None)?;
+        Ok(Beginning { prompt, parameters })
+    }
+
+    fn open(
+        &self,
+        model: &Model,
+        class_names: &[String],
+        _parameters: &Parameters,
+        stored: Option<Tensor<2>>,
+    ) -> Result<Box<dyn Prompt>, MethodError> {
+        let features = known_or_written(stored, model, class_names, &self.templates)?;
+        Ok(Box::new(ClassFeatures::new(features, model.logit_scale()?)))
+    }
+
+    fn published(&self, _shots: Option<usize>) -> Recipe {
+        Recipe::without_steps()
+    }
+
+    fn learns(&self) -> bool {
+        false
+    }
+}
+
+/// Class features that are known already, or those of hand-written templates, one a line: `[K, D]` of unit length.
+pub(super) fn known_or_written(
+    known: Option<Tensor<2>>,
+    model: &Model,
+    class_names: &[String],
+    templates: &str,
+) -> Result<Tensor<2>, MethodError> {
+    match known {
+        Some(features) => Ok(features),
+        None => {
+            let templates = TemplateSet::new(templates, "the templates")?;
+            let (text, tokenizer) = (model.text_tower()?, model.tokenizer()?);
+            Ok(classifier(&text, &tokenizer, class_names, &templates)?)
+        }
+    }
+}
 
 /// Why a classifier cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -29,17 +85,43 @@ pub fn classifier(
     class_names: &[String],
     templates: &TemplateSet,
 ) -> Result<Tensor<2>, ZeroShotError> {
+    let features = normalise(features(text, tokenizer, class_names, templates)?); // [K·T, D]
+    Ok(normalise(mean_over_templates(features, class_names.len())))
+}
+
+/// The mean over the templates, one a line, of features that are not of unit length: `[K, D]`.
+pub(super) fn mean_features(
+    model: &Model,
+    class_names: &[String],
+    templates: &str,
+) -> Result<Tensor<2>, MethodError> {
+    let templates = TemplateSet::new(templates, "the templates")?;
+    let (text, tokenizer) = (model.text_tower()?, model.tokenizer()?);
+    let features = features(&text, &tokenizer, class_names, &templates)?; // [K·T, D]
+    Ok(mean_over_templates(features, class_names.len()))
+}
+
+/// Every template filled with every name, class by class: `[K·T, D]`, not of unit length.
+fn features(
+    text: &TextTower,
+    tokenizer: &Tokenizer,
+    class_names: &[String],
+    templates: &TemplateSet,
+) -> Result<Tensor<2>, ZeroShotError> {
     let limit = text.config().context_length;
     let prompts = class_names
         .iter()
         .flat_map(|name| templates.fill(name))
         .map(|prompt| tokenizer.tokenize(&prompt, limit, Overlong::Refuse))
         .collect::<Result<Vec<_>, TextError>>()?;
-    let features = normalise(text.encode_frozen(&prompts)?); // [K·T, D]
-    let [_, width] = features.dims();
-    let mean = features
-        .reshape([class_names.len(), templates.templates().len(), width])
+    Ok(text.encode_frozen(&prompts)?)
+}
+
+/// `[K·T, D]` -> `[K, D]`.
+fn mean_over_templates(features: Tensor<2>, classes: usize) -> Tensor<2> {
+    let [rows, width] = features.dims();
+    features
+        .reshape([classes, rows / classes, width])
         .mean_dim(1) // [K, 1, D]
-        .reshape([class_names.len(), width]);
-    Ok(normalise(mean))
+        .reshape([classes, width])
 }

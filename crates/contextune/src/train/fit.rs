@@ -1,5 +1,6 @@
 //! The one training loop.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,9 @@ pub trait Task {
     /// The examples of each step of an epoch, as many steps as [`Task::steps`] says.
     fn batches(&self, epoch: usize) -> Vec<Vec<usize>>;
 
-    /// The loss of one step; `parameters` are tracked leaves. What is random in it derives from the step's place in the
+    /// Loss and gradients of one step; `leaves` are tracked. What is random in it derives from the step's place in the
     /// run alone, so that a resumed run repeats what an uninterrupted one would have done.
-    fn loss(&self, parameters: &Parameters, step: Step<'_>) -> Result<StepLoss, TrainError>;
+    fn step(&self, leaves: &Parameters, step: Step<'_>) -> Result<StepOutcome, TrainError>;
 
     /// Called after every step, to keep parameters inside their bounds.
     fn constrain(&self, _parameters: &mut Parameters) {}
@@ -33,15 +34,34 @@ pub struct Step<'a> {
     pub batch: &'a [usize],
 }
 
-/// The outcome of one forward pass.
+/// The outcome of one forward and backward pass.
 #[derive(Debug)]
-pub struct StepLoss {
-    /// Mean over the batch, `[1]`.
-    pub loss: Tensor<1>,
+pub struct StepOutcome {
+    /// Mean over the batch.
+    pub loss: f32,
+    /// Flat, by name; parameters that the loss did not reach are left out.
+    pub gradients: BTreeMap<String, Tensor<1>>,
     /// Examples of the batch that were already right.
     pub correct: usize,
     /// Examples in the batch.
     pub examples: usize,
+}
+
+impl StepOutcome {
+    /// The backward pass from `loss` to `leaves`, for a batch of which `correct` of `examples` were right.
+    pub fn backward(
+        loss: Tensor<1>,
+        leaves: &Parameters,
+        correct: usize,
+        examples: usize,
+    ) -> Self {
+        Self {
+            loss: loss.clone().inner().into_scalar(),
+            gradients: leaves.gradients(&mut loss.backward()),
+            correct,
+            examples,
+        }
+    }
 }
 
 /// How to train.
@@ -150,27 +170,25 @@ fn epoch(
             .schedule
             .learning_rate(settings.learning_rate, progress);
         let leaves = state.parameters.tracked();
-        let outcome = task.loss(&leaves, Step { progress, batch })?;
-        let loss: f32 = outcome.loss.clone().inner().into_scalar();
-        if !loss.is_finite() {
+        let outcome = task.step(&leaves, Step { progress, batch })?;
+        if !outcome.loss.is_finite() {
             return Err(TrainError::LossNotFinite {
                 epoch: state.epochs_done + 1,
                 step: step + 1,
             });
         }
-        let gradients = leaves.gradients(&mut outcome.loss.backward());
         settings.optimizer.step(
             &mut state.parameters,
-            &gradients,
+            &outcome.gradients,
             learning_rate,
             &mut state.optimizer,
         );
         task.constrain(&mut state.parameters);
-        loss_sum += f64::from(loss) * outcome.examples as f64;
+        loss_sum += f64::from(outcome.loss) * outcome.examples as f64;
         correct += outcome.correct;
         examples += outcome.examples;
         trained += started.elapsed();
-        observer.step(progress, loss);
+        observer.step(progress, outcome.loss);
     }
     state.epochs_done += 1;
     let metrics = EpochMetrics {

@@ -5,7 +5,7 @@ mod optimizer;
 mod parameters;
 mod schedule;
 
-pub use fit::{EpochMetrics, FitSettings, Observer, Step, StepLoss, Task, TrainingState, fit};
+pub use fit::{EpochMetrics, FitSettings, Observer, Step, StepOutcome, Task, TrainingState, fit};
 pub use optimizer::{Optimizer, OptimizerState};
 pub use parameters::{Collector, Parameters};
 pub use schedule::{Progress, Schedule};

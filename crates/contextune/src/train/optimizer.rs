@@ -19,6 +19,15 @@ pub enum Optimizer {
         /// Factor of the parameter that is added to its gradient.
         weight_decay: f32,
     },
+    /// Adam whose weight decay is part of the gradient (Kingma & Ba 2015; PyTorch's `Adam`).
+    Adam {
+        /// Decay rates of the first and second moment.
+        betas: [f32; 2],
+        /// Added to the root of the second moment.
+        epsilon: f32,
+        /// Factor of the parameter that is added to its gradient.
+        weight_decay: f32,
+    },
     /// Adam with decoupled weight decay (Loshchilov & Hutter 2019). Tensors with fewer than two dimensions (gains,
     /// biases, the logit scale) do not decay, as in CLIP.
     AdamW {
@@ -69,31 +78,52 @@ impl Optimizer {
                     state.first.insert(name.to_owned(), velocity.clone());
                     value - velocity * learning_rate
                 }
+                Self::Adam {
+                    betas,
+                    epsilon,
+                    weight_decay,
+                } => {
+                    let gradient = gradient + value.clone() * weight_decay;
+                    value - state.adam(name, gradient, betas, epsilon) * learning_rate
+                }
                 Self::AdamW {
-                    betas: [beta1, beta2],
+                    betas,
                     epsilon,
                     weight_decay,
                 } => {
                     let decay = if shape.len() < 2 { 0.0 } else { weight_decay };
                     let value = value * (1.0 - learning_rate * decay);
-                    let squared = gradient.clone().square() * (1.0 - beta2);
-                    let gradient = gradient * (1.0 - beta1);
-                    let mean = match state.first.remove(name) {
-                        Some(mean) => mean * beta1 + gradient,
-                        None => gradient,
-                    };
-                    let variance = match state.second.remove(name) {
-                        Some(variance) => variance * beta2 + squared,
-                        None => squared,
-                    };
-                    state.first.insert(name.to_owned(), mean.clone());
-                    state.second.insert(name.to_owned(), variance.clone());
-                    let steps = state.steps as i32;
-                    let mean = mean / (1.0 - beta1.powi(steps));
-                    let variance = variance / (1.0 - beta2.powi(steps));
-                    value - mean / (variance.sqrt() + epsilon) * learning_rate
+                    value - state.adam(name, gradient, betas, epsilon) * learning_rate
                 }
             }
         });
+    }
+}
+
+impl OptimizerState {
+    /// Adam's direction: the first moment over the root of the second, both corrected for their beginning at zero.
+    fn adam(
+        &mut self,
+        name: &str,
+        gradient: Tensor<1>,
+        [beta1, beta2]: [f32; 2],
+        epsilon: f32,
+    ) -> Tensor<1> {
+        let squared = gradient.clone().square() * (1.0 - beta2);
+        let gradient = gradient * (1.0 - beta1);
+        let mean = match self.first.remove(name) {
+            Some(mean) => mean * beta1 + gradient,
+            None => gradient,
+        };
+        let variance = match self.second.remove(name) {
+            Some(variance) => variance * beta2 + squared,
+            None => squared,
+        };
+        self.first.insert(name.to_owned(), mean.clone());
+        self.second.insert(name.to_owned(), variance.clone());
+        let steps = self.steps as i32;
+        let mean = mean / (1.0 - beta1.powi(steps));
+        let variance = variance / (1.0 - beta2.powi(steps));
+        mean / (variance.sqrt() + epsilon)
     }
 }

@@ -10,6 +10,7 @@ use crate::backbone::ParameterSource;
 /// Named tensors of any rank, in the order of their names.
 ///
 /// The tensors of one training state are plain values; [`Parameters::tracked`] gives the leaves of one step's graph.
+/// Constants belong to what was learned but are not trained.
 #[derive(Clone, Debug, Default)]
 pub struct Parameters {
     tensors: BTreeMap<String, Parameter>,
@@ -20,6 +21,7 @@ struct Parameter {
     /// All elements in row-major order.
     flat: Tensor<1>,
     shape: Vec<usize>,
+    constant: bool,
 }
 
 impl Parameters {
@@ -27,18 +29,37 @@ impl Parameters {
     pub fn insert<const D: usize>(&mut self, name: &str, tensor: Tensor<D>) {
         let shape = tensor.dims().to_vec();
         let elements: usize = shape.iter().product();
-        let flat = tensor.reshape([elements]);
-        self.tensors
-            .insert(name.to_owned(), Parameter { flat, shape });
+        let parameter = Parameter {
+            flat: tensor.reshape([elements]),
+            shape,
+            constant: false,
+        };
+        self.tensors.insert(name.to_owned(), parameter);
+    }
+
+    /// The same for a tensor that is not trained.
+    pub fn insert_constant<const D: usize>(&mut self, name: &str, tensor: Tensor<D>) {
+        self.insert(name, tensor);
+        self.hold_constant(name);
+    }
+
+    /// From now on `name` is not trained.
+    pub fn hold_constant(&mut self, name: &str) {
+        if let Some(parameter) = self.tensors.get_mut(name) {
+            parameter.constant = true;
+        }
     }
 
     /// Adds a tensor from its elements in row-major order; their number must be the product of `shape`.
     pub fn insert_data(&mut self, name: &str, shape: &[usize], data: Vec<f32>, device: &Device) {
         let elements: usize = shape.iter().product();
         let flat = Tensor::from_data(TensorData::new(data, [elements]), device);
-        let shape = shape.to_vec();
-        self.tensors
-            .insert(name.to_owned(), Parameter { flat, shape });
+        let parameter = Parameter {
+            flat,
+            shape: shape.to_vec(),
+            constant: false,
+        };
+        self.tensors.insert(name.to_owned(), parameter);
     }
 
     /// Names in order.
@@ -81,17 +102,40 @@ impl Parameters {
         parameter.flat.clone().inner().into_data().try_to_vec().ok()
     }
 
-    /// Number of elements in all tensors together.
+    /// Whether `name` is there and not trained.
+    pub fn is_constant(&self, name: &str) -> bool {
+        self.tensors
+            .get(name)
+            .is_some_and(|parameter| parameter.constant)
+    }
+
+    /// Whether these are the leaves of a graph.
+    pub fn track_gradients(&self) -> bool {
+        self.tensors
+            .values()
+            .any(|parameter| parameter.flat.is_require_grad())
+    }
+
+    /// Number of trained elements in all tensors together.
     pub fn elements(&self) -> usize {
         self.tensors
             .values()
+            .filter(|parameter| !parameter.constant)
             .map(|parameter| parameter.shape.iter().product::<usize>())
             .sum()
     }
 
-    /// The same values as leaves that a backward pass will find gradients for.
+    /// The same values as leaves that a backward pass will find gradients for; constants stay constants.
     pub fn tracked(&self) -> Self {
-        self.map_flat(|flat| flat.inner().autodiff().require_grad())
+        let mut leaves = self.clone();
+        for parameter in leaves.tensors.values_mut() {
+            let plain = parameter.flat.clone().inner();
+            parameter.flat = match parameter.constant {
+                true => plain,
+                false => plain.autodiff().require_grad(),
+            };
+        }
+        leaves
     }
 
     /// Gradients of these leaves, flat, by name; leaves that the loss did not reach are left out.
@@ -110,21 +154,6 @@ impl Parameters {
         for (name, parameter) in &mut self.tensors {
             parameter.flat = change(name, &parameter.shape, parameter.flat.clone());
         }
-    }
-
-    fn map_flat(&self, change: impl Fn(Tensor<1>) -> Tensor<1>) -> Self {
-        let tensors = self
-            .tensors
-            .iter()
-            .map(|(name, parameter)| {
-                let parameter = Parameter {
-                    flat: change(parameter.flat.clone()),
-                    shape: parameter.shape.clone(),
-                };
-                (name.clone(), parameter)
-            })
-            .collect();
-        Self { tensors }
     }
 }
 

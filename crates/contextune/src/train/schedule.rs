@@ -13,6 +13,8 @@ pub enum Schedule {
         /// Rate of the first epoch, 1e-5 as published.
         warmup: f32,
     },
+    /// Half a cosine to zero from the first step on, set at every step.
+    Cosine,
     /// CLIP's: linear from zero over the warm-up steps, then half a cosine to zero, set at every step.
     WarmupCosine {
         /// Steps until the full rate is reached.
@@ -44,6 +46,7 @@ impl Schedule {
                 0 => warmup,
                 epoch => half_cosine((epoch - 1) as f64, progress.epochs as f64),
             },
+            Self::Cosine => half_cosine(progress.step as f64, progress.steps as f64),
             Self::WarmupCosine { warmup_steps } => {
                 if progress.step < warmup_steps {
                     base * (progress.step + 1) as f32 / warmup_steps as f32

@@ -10,6 +10,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::files::{finite_values, replace_with};
+use crate::prompt::Method;
 use crate::train::Parameters;
 
 /// Name of the stored class features.
@@ -20,14 +21,12 @@ const LARGEST_FILE: u64 = 1 << 30;
 /// A learned prompt with all that is needed to use it.
 #[derive(Clone, Debug)]
 pub struct PromptFile {
-    /// Method, as on the command line: `coop`, `zeroshot`, …
-    pub method: String,
+    /// The method, with all that is needed to use it.
+    pub method: Method,
     /// Fingerprint of the model it was learned with.
     pub fingerprint: String,
     /// The classes, in the order of the rows of `text_features`.
     pub class_names: Vec<String>,
-    /// What else the method has to say of itself, such as the position of the class name.
-    pub settings: HashMap<String, String>,
     /// The learned tensors under the official names, f32.
     pub parameters: Parameters,
     /// Features of the class prompts, `[K, D]` in row-major order, not of unit length; with them, using the prompt
@@ -91,8 +90,7 @@ impl PromptFile {
             })
             .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
             .map_err(|error| wrong(error.to_string()))?;
-        let mut metadata = self.settings.clone();
-        metadata.insert("method".into(), self.method.clone());
+        let mut metadata = self.method.to_metadata();
         metadata.insert("fingerprint".into(), self.fingerprint.clone());
         let class_names =
             serde_json::to_string(&self.class_names).map_err(|error| wrong(error.to_string()))?;
@@ -146,10 +144,10 @@ impl PromptFile {
                 .remove(name)
                 .ok_or_else(|| wrong(format!("its metadata lacks {name}")))
         };
-        let method = take("method")?;
         let fingerprint = take("fingerprint")?;
         let class_names: Vec<String> = serde_json::from_str(&take("classnames")?)
             .map_err(|error| wrong(format!("its class names are no JSON list: {error}")))?;
+        let method = Method::from_metadata(&settings).map_err(|error| wrong(error.to_string()))?;
 
         let mut parameters = Parameters::default();
         let mut text_features = None;
@@ -172,7 +170,6 @@ impl PromptFile {
             method,
             fingerprint,
             class_names,
-            settings,
             parameters,
             text_features,
         })

@@ -1,4 +1,4 @@
-//! The run folder: what a training run was, what came of it, and how to go on.
+//! The folder itself: what is written and read, and how a kill does no harm.
 //!
 //! ```text
 //! run.toml             all settings, resolved
@@ -10,7 +10,6 @@
 //!
 //! Every file is written beside its place and renamed into it: a kill leaves the old or the new state.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +18,7 @@ use burn::tensor::Device;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::files::{finite_values, replace_with};
 use crate::train::{OptimizerState, Parameters, TrainingState};
@@ -37,29 +36,6 @@ pub struct RunFolder {
     path: PathBuf,
 }
 
-/// The outcome of a run on the test split; `result.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunResult {
-    /// Method, as on the command line.
-    pub method: String,
-    /// Share of the test pictures that were classified rightly.
-    pub accuracy: f32,
-    /// The same for each class, by name; classes without test pictures are left out.
-    pub per_class: BTreeMap<String, f32>,
-    /// Training pictures for each class; absent: all.
-    pub shots: Option<usize>,
-    /// Seed of everything random in the run.
-    pub seed: u64,
-    /// Which classes: all, base or new.
-    pub subset: String,
-    /// Learned numbers.
-    pub parameters: usize,
-    /// Seconds of training, without encoding and evaluation.
-    pub train_seconds: f64,
-    /// Largest resident memory of the process so far, in bytes; absent where the system does not tell.
-    pub peak_memory_bytes: Option<u64>,
-}
-
 /// What goes wrong with run folders.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -75,6 +51,27 @@ pub enum RunError {
     NotARun {
         /// The folder.
         path: PathBuf,
+    },
+    /// Nothing is learned yet.
+    #[error("{} has no prompt yet: finish it with `contextune resume {}`", path.display(), path.display())]
+    Unfinished {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The model is not the one that the prompt was learned with.
+    #[error(
+        "the prompt in {} was learned with another model: its fingerprint is {learned_with:.12}…, that of {} is {found:.12}…",
+        path.display(), model.as_deref().unwrap_or("the embedded model")
+    )]
+    OtherModel {
+        /// The folder.
+        path: PathBuf,
+        /// Fingerprint in the prompt.
+        learned_with: String,
+        /// The model of the settings.
+        model: Option<String>,
+        /// Its fingerprint.
+        found: String,
     },
     /// A file of the run cannot be read or written.
     #[error("{}: {source}", path.display())]
@@ -225,15 +222,6 @@ impl RunFolder {
     }
 }
 
-/// Largest resident memory of this process so far, in bytes, memory-mapped files included; `None` where the system does
-/// not tell.
-pub fn peak_memory_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
 fn state_to_bytes(state: &TrainingState) -> Result<Vec<u8>, safetensors::SafeTensorError> {
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     let mut add = |name: String, shape: &[usize], values: Vec<f32>| {
@@ -246,7 +234,11 @@ fn state_to_bytes(state: &TrainingState) -> Result<Vec<u8>, safetensors::SafeTen
     for name in state.parameters.names() {
         let shape = state.parameters.shape(name).unwrap_or_default();
         let values = state.parameters.data(name).unwrap_or_default();
-        add(format!("parameters/{name}"), shape, values);
+        let group = match state.parameters.is_constant(name) {
+            true => "constants",
+            false => "parameters",
+        };
+        add(format!("{group}/{name}"), shape, values);
     }
     for (group, moments) in [
         ("first", &state.optimizer.first),
@@ -287,9 +279,13 @@ fn state_from_bytes(bytes: &[u8], device: &Device) -> Result<TrainingState, Stri
     let mut moments = Parameters::default();
     for (name, view) in file.iter() {
         let values = finite_values(name, &view)?;
-        match name.strip_prefix("parameters/") {
-            Some(name) => parameters.insert_data(name, view.shape(), values, device),
-            None => moments.insert_data(name, &[values.len()], values, device),
+        if let Some(name) = name.strip_prefix("parameters/") {
+            parameters.insert_data(name, view.shape(), values, device);
+        } else if let Some(name) = name.strip_prefix("constants/") {
+            parameters.insert_data(name, view.shape(), values, device);
+            parameters.hold_constant(name);
+        } else {
+            moments.insert_data(name, &[values.len()], values, device);
         }
     }
     let moments_of = |group: &str| {

@@ -1,0 +1,464 @@
+//! The examples of a data set to features: read from its features file, found in the cache, or encoded.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+
+use super::cache::{FeatureCache, Key};
+use super::encoder::{PictureEncoder, Request, View};
+use super::table::{LabelledFeatures, Row};
+use crate::backbone::ImageTower;
+use crate::data::{Dataset, Example, FeaturesFile, Input};
+use crate::image::{DecodeOptions, ImageError, Preprocess};
+use crate::model::{Model, ModelError};
+
+/// What is encoded is written to the cache at least this often: a kill loses no more.
+const WRITE_EVERY: Duration = Duration::from_secs(20);
+/// And at least after this many features, which bounds the memory.
+const WRITE_ROWS: usize = 16_384;
+
+/// Part of every cache key: raise it when pictures are prepared in another way than before.
+const PREPARATION: u8 = 1;
+
+/// How pictures become features.
+#[derive(Clone, Debug, Default)]
+pub struct EncodingOptions {
+    /// Turn pictures upright as their EXIF orientation says.
+    pub honour_exif: bool,
+    /// Stop at the first picture that cannot be read, instead of leaving it out.
+    pub strict: bool,
+    /// Root of the cache; without it every picture is encoded anew.
+    pub cache: Option<PathBuf>,
+}
+
+/// The views to encode of each picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Views {
+    /// The picture itself, as for the test.
+    Whole,
+    /// So many random views of this seed.
+    Random {
+        /// Views of each picture, at least one.
+        count: usize,
+        /// The smallest share of the picture's area that a crop may have, in percent.
+        least_area: u8,
+        /// Seed of the run.
+        seed: u64,
+    },
+}
+
+/// Watches pictures being encoded.
+pub trait EncodingWatcher {
+    /// Views done, of all that had to be encoded.
+    fn encoded(&self, done: usize, all: usize);
+    /// Something a person should know, such as a picture that was left out.
+    fn remark(&self, text: String);
+}
+
+/// Why there are no features.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FeatureError {
+    /// The model cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// There are no such examples.
+    #[error("{} has no such examples", path.display())]
+    NoExamples {
+        /// The data set.
+        path: PathBuf,
+    },
+    /// Features of another model.
+    #[error(
+        "{} holds features of width {found}, the model's are {expected} wide: encode the pictures with this model",
+        path.display()
+    )]
+    Width {
+        /// The features file.
+        path: PathBuf,
+        /// Its width.
+        found: usize,
+        /// The model's.
+        expected: usize,
+    },
+    /// A picture that cannot be read, and the user wants to know.
+    #[error("--strict stops at a picture that cannot be read: {0}")]
+    Unreadable(ImageError),
+    /// Not one picture can be read.
+    #[error("no picture could be read; the first is {}: {source}", path.display())]
+    NothingReadable {
+        /// The first picture.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ImageError,
+    },
+}
+
+/// A model's way from pictures to features, with the cache of what it encoded before.
+#[derive(Debug)]
+pub struct ExampleEncoder<'a> {
+    model: &'a Model,
+    /// Another image tower than the model's.
+    tower: Option<ImageTower>,
+    cache: Option<FeatureCache>,
+    options: EncodingOptions,
+    /// Made when the first picture is encoded: what is cached needs no tower.
+    encoder: OnceLock<PictureEncoder>,
+}
+
+impl<'a> ExampleEncoder<'a> {
+    /// The image side of `model`, whose fingerprint is `fingerprint`.
+    pub fn new(model: &'a Model, fingerprint: &str, options: EncodingOptions) -> Self {
+        let cache = options.cache.as_ref().map(|root| {
+            let mut encoding = blake3::Hasher::new();
+            encoding.update(fingerprint.as_bytes());
+            let normalisation = model.normalization_values();
+            for value in normalisation.mean.iter().chain(&normalisation.std) {
+                encoding.update(&value.to_le_bytes());
+            }
+            encoding.update(&[u8::from(options.honour_exif), PREPARATION]);
+            let encoding = encoding.finalize().to_hex();
+            FeatureCache::new(root, &encoding[..32], model.config().embedding_width)
+        });
+        Self {
+            model,
+            tower: None,
+            cache,
+            options,
+            encoder: OnceLock::new(),
+        }
+    }
+
+    /// The image side of `model` with another tower, of which nothing is cached.
+    pub fn with_tower(model: &'a Model, tower: ImageTower, options: EncodingOptions) -> Self {
+        Self {
+            model,
+            tower: Some(tower),
+            cache: None,
+            options,
+            encoder: OnceLock::new(),
+        }
+    }
+
+    /// Features of `examples` in these views. A features file has the views that it has, and pictures of it that differ in
+    /// their number have one; a picture that cannot be read is left out.
+    ///
+    /// # Errors
+    /// All of [`FeatureError`].
+    pub fn labelled(
+        &self,
+        dataset: &Dataset,
+        examples: &[Example],
+        views: Views,
+        watcher: &impl EncodingWatcher,
+    ) -> Result<LabelledFeatures, FeatureError> {
+        if examples.is_empty() {
+            return Err(FeatureError::NoExamples {
+                path: dataset.root.clone(),
+            });
+        }
+        if let Some(file) = &dataset.features {
+            self.check_width(file)?;
+            return Ok(from_file(file, examples, views));
+        }
+        let paths: Vec<&Path> = examples.iter().filter_map(picture).collect();
+        let (kept, rows) = self.rows(&paths, views, watcher)?;
+        let labels = kept.iter().map(|&index| examples[index].label).collect();
+        Ok(LabelledFeatures::from_rows(rows, self.width(), views.count(), labels))
+    }
+
+    /// Features of loose pictures, and which of `paths` could be read.
+    ///
+    /// # Errors
+    /// Not one picture can be read, or with `strict` one of them.
+    pub fn pictures(
+        &self,
+        paths: &[PathBuf],
+        watcher: &impl EncodingWatcher,
+    ) -> Result<(Vec<usize>, LabelledFeatures), FeatureError> {
+        let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+        let (kept, rows) = self.rows(&paths, Views::Whole, watcher)?;
+        let labels = vec![0; kept.len()];
+        let features = LabelledFeatures::from_rows(rows, self.width(), 1, labels);
+        Ok((kept, features))
+    }
+
+    /// Refuses a features file whose rows are not as wide as the model's features.
+    ///
+    /// # Errors
+    /// Both widths.
+    pub fn check_width(&self, file: &FeaturesFile) -> Result<(), FeatureError> {
+        match file.width() == self.width() {
+            true => Ok(()),
+            false => Err(FeatureError::Width {
+                path: file.path().to_owned(),
+                found: file.width(),
+                expected: self.width(),
+            }),
+        }
+    }
+
+    fn width(&self) -> usize {
+        self.model.config().embedding_width
+    }
+
+    fn encoder(&self) -> Result<&PictureEncoder, ModelError> {
+        if let Some(encoder) = self.encoder.get() {
+            return Ok(encoder);
+        }
+        let tower = match &self.tower {
+            Some(tower) => tower.clone(),
+            None => self.model.image_tower()?,
+        };
+        let encoder = PictureEncoder {
+            tower,
+            normalisation: self.model.normalisation(),
+            preprocess: Preprocess::new(self.model.config().image.image_size() as u32),
+            decoding: DecodeOptions {
+                honour_exif: self.options.honour_exif,
+                ..DecodeOptions::default()
+            },
+            device: self.model.device().clone(),
+        };
+        Ok(self.encoder.get_or_init(|| encoder))
+    }
+
+    /// Which of `paths` can be read, and the rows of all their views.
+    fn rows(
+        &self,
+        paths: &[&Path],
+        views: Views,
+        watcher: &impl EncodingWatcher,
+    ) -> Result<(Vec<usize>, Vec<Row>), FeatureError> {
+        let requests: Vec<Request<'_>> = paths
+            .iter()
+            .flat_map(|&path| views.each().map(move |view| Request { path, view }))
+            .collect();
+        let keys = match &self.cache {
+            Some(_) => keys(paths, views),
+            None => vec![None; requests.len()],
+        };
+        let mut rows: Vec<Option<Row>> = self.cached(&keys);
+        let missing: Vec<usize> = (0..requests.len())
+            .filter(|&request| rows[request].is_none())
+            .collect();
+        if !missing.is_empty() {
+            self.encode_missing(&requests, &keys, &missing, &mut rows, watcher)?;
+        }
+
+        // A picture counts with all its views or not at all.
+        let mut kept = Vec::new();
+        let mut kept_rows = Vec::with_capacity(rows.len());
+        for (picture, rows) in rows.chunks_exact_mut(views.count()).enumerate() {
+            if rows.iter().all(Option::is_some) {
+                kept.push(picture);
+                kept_rows.extend(rows.iter_mut().filter_map(Option::take));
+            }
+        }
+        Ok((kept, kept_rows))
+    }
+
+    fn cached(&self, keys: &[Option<Key>]) -> Vec<Option<Row>> {
+        let mut rows = vec![None; keys.len()];
+        if let Some(cache) = &self.cache {
+            let (places, known): (Vec<usize>, Vec<Key>) = keys
+                .iter()
+                .enumerate()
+                .filter_map(|(place, key)| Some((place, (*key)?)))
+                .unzip();
+            for (place, row) in places.into_iter().zip(cache.find(&known)) {
+                rows[place] = row.map(Row::Cached);
+            }
+        }
+        rows
+    }
+
+    /// Encodes what is `missing`, writing to the cache now and then; says what was left out.
+    fn encode_missing(
+        &self,
+        requests: &[Request<'_>],
+        keys: &[Option<Key>],
+        missing: &[usize],
+        rows: &mut [Option<Row>],
+        watcher: &impl EncodingWatcher,
+    ) -> Result<(), FeatureError> {
+        let encoder = self.encoder()?;
+        let asked: Vec<Request<'_>> = missing.iter().map(|&request| requests[request]).collect();
+        let width = self.width();
+        let mut skipped: Vec<(PathBuf, ImageError)> = Vec::new();
+        let mut unwritten: Vec<usize> = Vec::new();
+        let mut written = Instant::now();
+        let mut done = 0;
+        let write = |unwritten: &mut Vec<usize>, rows: &mut [Option<Row>]| {
+            if let Err(error) = self.write(unwritten, keys, rows) {
+                watcher.remark(format!("features could not be kept in the cache: {error}"));
+            }
+            unwritten.clear();
+        };
+        watcher.encoded(0, asked.len());
+        encoder.encode(&asked, |batch| {
+            done += batch.requests;
+            for (&kept, row) in batch.kept.iter().zip(batch.features.chunks_exact(width)) {
+                rows[missing[kept]] = Some(Row::Here(row.into()));
+                unwritten.push(missing[kept]);
+            }
+            skipped.extend(batch.skipped);
+            if written.elapsed() >= WRITE_EVERY || unwritten.len() >= WRITE_ROWS {
+                write(&mut unwritten, rows);
+                written = Instant::now();
+            }
+            watcher.encoded(done, asked.len());
+        });
+        write(&mut unwritten, rows);
+        self.report(skipped, asked.len(), watcher)
+    }
+
+    /// Moves rows from memory to the cache, if there is one.
+    fn write(
+        &self,
+        places: &[usize],
+        keys: &[Option<Key>],
+        rows: &mut [Option<Row>],
+    ) -> std::io::Result<()> {
+        let Some(cache) = &self.cache else {
+            return Ok(());
+        };
+        let mut known = Vec::with_capacity(places.len());
+        let mut features = Vec::new();
+        let mut moved = Vec::with_capacity(places.len());
+        for &place in places {
+            if let (Some(key), Some(Row::Here(row))) = (keys[place], &rows[place]) {
+                known.push(key);
+                features.extend_from_slice(row);
+                moved.push(place);
+            }
+        }
+        if known.is_empty() {
+            return Ok(());
+        }
+        cache.add(&known, &features)?;
+        for (place, row) in moved.into_iter().zip(cache.find(&known)) {
+            if let Some(row) = row {
+                rows[place] = Some(Row::Cached(row));
+            }
+        }
+        Ok(())
+    }
+
+    fn report(
+        &self,
+        skipped: Vec<(PathBuf, ImageError)>,
+        asked: usize,
+        watcher: &impl EncodingWatcher,
+    ) -> Result<(), FeatureError> {
+        let mut seen = HashSet::new();
+        let skipped: Vec<_> = skipped
+            .into_iter()
+            .filter(|(path, _)| seen.insert(path.clone()))
+            .collect();
+        let count = skipped.len();
+        for (_, error) in &skipped {
+            watcher.remark(format!("left out: {error}"));
+        }
+        let Some((path, source)) = skipped.into_iter().next() else {
+            return Ok(());
+        };
+        if self.options.strict {
+            return Err(FeatureError::Unreadable(source));
+        }
+        if count == asked {
+            return Err(FeatureError::NothingReadable { path, source });
+        }
+        watcher.remark(format!("{count} pictures left out because they cannot be read"));
+        Ok(())
+    }
+}
+
+impl Views {
+    /// Views of each picture.
+    pub fn count(self) -> usize {
+        match self {
+            Self::Whole => 1,
+            Self::Random { count, .. } => count,
+        }
+    }
+
+    fn each(self) -> impl Iterator<Item = View> {
+        (0..self.count()).map(move |index| match self {
+            Self::Whole => View::Whole,
+            Self::Random {
+                least_area, seed, ..
+            } => View::Random {
+                least_area,
+                seed,
+                index,
+            },
+        })
+    }
+}
+
+/// The picture behind an example.
+fn picture(example: &Example) -> Option<&Path> {
+    match &example.input {
+        Input::Picture(path) => Some(path),
+        _ => None,
+    }
+}
+
+/// The names of all views of all pictures in the cache; none for a file that cannot be read.
+fn keys(paths: &[&Path], views: Views) -> Vec<Option<Key>> {
+    let pictures: Vec<Option<blake3::Hash>> = paths
+        .par_iter()
+        .map(|path| {
+            let mut hash = blake3::Hasher::new();
+            hash.update_reader(File::open(path).ok()?).ok()?;
+            Some(hash.finalize())
+        })
+        .collect();
+    let key = |picture: &blake3::Hash, view: View| {
+        let mut hash = blake3::Hasher::new();
+        hash.update(picture.as_bytes());
+        match view {
+            View::Whole => hash.update(b"whole"),
+            View::Random {
+                least_area,
+                seed,
+                index,
+            } => hash
+                .update(b"random")
+                .update(&[least_area])
+                .update(&seed.to_le_bytes())
+                .update(&(index as u64).to_le_bytes()),
+        };
+        *hash.finalize().as_bytes()
+    };
+    pictures
+        .iter()
+        .flat_map(|picture| views.each().map(move |view| picture.as_ref().map(|picture| key(picture, view))))
+        .collect()
+}
+
+/// Rows of a features file; random views if each picture has as many of them.
+fn from_file(file: &Arc<FeaturesFile>, examples: &[Example], views: Views) -> LabelledFeatures {
+    let pictures: Vec<Vec<usize>> = examples
+        .iter()
+        .filter_map(|example| match (&example.input, views) {
+            (Input::FeatureRow(row), Views::Whole) => Some(vec![*row]),
+            (Input::FeatureRow(row), Views::Random { .. }) => Some(file.views_of(*row)),
+            _ => None,
+        })
+        .collect();
+    let fewest = pictures.iter().map(Vec::len).min().unwrap_or(1);
+    let equal = pictures.iter().all(|rows| rows.len() == fewest);
+    let count = if equal { fewest } else { 1 };
+    let rows = pictures
+        .iter()
+        .flat_map(|rows| &rows[..count])
+        .map(|&row| Row::Stored(Arc::clone(file), row));
+    let labels = examples.iter().map(|example| example.label).collect();
+    LabelledFeatures::from_rows(rows.collect(), file.width(), count, labels)
+}

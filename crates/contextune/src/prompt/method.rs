@@ -1,0 +1,329 @@
+//! The methods by name, and what each of them must be able to do.
+
+use std::collections::HashMap;
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::classification::TrainingViews;
+use super::clip_adapter::ClipAdapterSettings;
+use super::cocoop::CoCoOpSettings;
+use super::coop::{ContextLayout, InitialContext};
+use super::format::{PromptFile, PromptFileError};
+use super::kgcoop::KgCoOpSettings;
+use super::linear_probe::LinearProbeSettings;
+use super::prograd::ProGradSettings;
+use super::taskres::TaskResSettings;
+use super::text_tuning::{TextBiasSettings, TextTransformSettings};
+use super::tip_adapter::{TipAdapterFSettings, TipAdapterSettings};
+use super::zeroshot::ZeroShotSettings;
+use super::{Prompt, zeroshot};
+use crate::backbone::BackboneError;
+use crate::features::LabelledFeatures;
+use crate::model::{Model, ModelError};
+use crate::text::TextError;
+use crate::train::{FitSettings, Optimizer, Parameters, Schedule, TrainError};
+
+/// A method with all that is needed to use what it learned.
+///
+/// One line here and one in `Method::learn` make a method known everywhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "each says what it is where it is defined")]
+pub enum Method {
+    Zeroshot(ZeroShotSettings),
+    LinearProbe(LinearProbeSettings),
+    Coop(ContextLayout),
+    Cocoop(CoCoOpSettings),
+    Kgcoop(KgCoOpSettings),
+    Prograd(ProGradSettings),
+    ClipAdapter(ClipAdapterSettings),
+    TipAdapter(TipAdapterSettings),
+    TipAdapterF(TipAdapterFSettings),
+    Taskres(TaskResSettings),
+    TextTransform(TextTransformSettings),
+    TextBias(TextBiasSettings),
+}
+
+/// What every method can do.
+pub trait Learn {
+    /// Where learning begins: the prompt, and its parameters. A method without steps has learned already.
+    ///
+    /// # Errors
+    /// Class names or an initialisation that do not fit the model.
+    fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError>;
+
+    /// What is left to do after the last step.
+    ///
+    /// # Errors
+    /// Whatever the prompt reports.
+    fn finish(
+        &self,
+        _lesson: &Lesson<'_>,
+        _prompt: &dyn Prompt,
+        _parameters: &mut Parameters,
+    ) -> Result<(), MethodError> {
+        Ok(())
+    }
+
+    /// The prompt for using `parameters` again; `stored` are the class features `[K, D]` of these very classes that the
+    /// prompt file holds, if it does.
+    ///
+    /// # Errors
+    /// Class names that do not fit the model.
+    fn open(
+        &self,
+        model: &Model,
+        class_names: &[String],
+        parameters: &Parameters,
+        stored: Option<Tensor<2>>,
+    ) -> Result<Box<dyn Prompt>, MethodError>;
+
+    /// How the method's authors train it with so many pictures of each class; `None`: with all.
+    fn published(&self, shots: Option<usize>) -> Recipe;
+
+    /// Whether there is anything to learn at all.
+    fn learns(&self) -> bool {
+        true
+    }
+
+    /// Whether it chooses settings by validation pictures.
+    fn uses_validation(&self) -> bool {
+        false
+    }
+
+    /// Whether what was learned says something about other classes than it was learned for.
+    fn takes_other_classes(&self) -> bool {
+        true
+    }
+}
+
+/// What a method learns from.
+#[derive(Clone, Copy, Debug)]
+pub struct Lesson<'a> {
+    /// The frozen model.
+    pub model: &'a Model,
+    /// The classes, K of them.
+    pub class_names: &'a [String],
+    /// The training pictures in the views that the recipe asks for.
+    pub train: &'a LabelledFeatures,
+    /// Pictures to choose settings by, if the data set has any.
+    pub val: Option<&'a LabelledFeatures>,
+    /// Where a context begins.
+    pub initial: &'a InitialContext,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+/// Where learning begins.
+#[derive(Debug)]
+pub struct Beginning {
+    /// What classifies.
+    pub prompt: Box<dyn Prompt>,
+    /// What it learns, and what it needs besides.
+    pub parameters: Parameters,
+}
+
+/// How something is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Pictures in a step, at most; absent: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_size: Option<usize>,
+    /// The smallest share of a picture's area in a random view, in percent.
+    pub least_area: u8,
+    /// Views of the training pictures.
+    pub views: TrainingViews,
+    /// Epochs, optimiser, rates.
+    pub fit: FitSettings,
+}
+
+impl Recipe {
+    /// CoOp's SGD at 0.002 with its schedule, on fresh views (Zhou et al. 2022, §4.1; KaiyangZhou/CoOp, configs).
+    pub fn coop(epochs: usize, batch_size: usize) -> Self {
+        Self {
+            batch_size: Some(batch_size),
+            least_area: 8,
+            views: TrainingViews::Fresh,
+            fit: FitSettings {
+                epochs,
+                learning_rate: 0.002,
+                optimizer: Optimizer::Sgd {
+                    momentum: 0.9,
+                    weight_decay: 5e-4,
+                },
+                schedule: Schedule::CoOp { warmup: 1e-5 },
+            },
+        }
+    }
+
+    /// What reaches about the accuracy of this recipe in a fraction of its time.
+    pub fn fast(self) -> Self {
+        self
+    }
+
+    /// Nothing but the pictures themselves, and no steps.
+    pub fn without_steps() -> Self {
+        Self {
+            views: TrainingViews::Whole,
+            ..Self::coop(0, 32)
+        }
+    }
+}
+
+/// Why a method cannot begin or be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MethodError {
+    /// The model cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A class name gives no valid prompt.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// A prompt does not fit the tower.
+    #[error(transparent)]
+    Backbone(#[from] BackboneError),
+    /// The classifier of hand-written words cannot be built.
+    #[error(transparent)]
+    ZeroShot(#[from] zeroshot::ZeroShotError),
+    /// The learned tensors do not fit.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// A file to begin from cannot be read.
+    #[error(transparent)]
+    File(#[from] PromptFileError),
+    /// A tensor to begin from that does not fit.
+    #[error("{name} in {} has shape {found:?}; this model, these classes and this layout need {expected:?}", path.display())]
+    InitialShape {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The tensor.
+        name: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+        /// What is needed.
+        expected: Vec<usize>,
+    },
+    /// A number of words other than the context has vectors.
+    #[error("the words {words:?} are {found} vectors long, the context {expected}: leave one of them out")]
+    InitialWords {
+        /// The words.
+        words: String,
+        /// Their vectors.
+        found: usize,
+        /// The context's.
+        expected: usize,
+    },
+    /// A method that this version does not know, or whose settings are damaged.
+    #[error("this version cannot use the method {method}: {problem}")]
+    UnknownMethod {
+        /// The method.
+        method: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// What was learned says nothing of other classes.
+    #[error(
+        "what {method} learned holds for the classes it was learned for and no others: use it on data with the same classes, or learn a context that all classes share (coop without --class-specific, cocoop, kgcoop, prograd)"
+    )]
+    OtherClasses {
+        /// The method.
+        method: String,
+    },
+    /// The optimiser of a closed problem failed.
+    #[error("the linear probe could not be fitted: {0}")]
+    Solver(String),
+}
+
+impl Method {
+    /// What the method can do.
+    pub fn learn(&self) -> &dyn Learn {
+        match self {
+            Self::Zeroshot(method) => method,
+            Self::LinearProbe(method) => method,
+            Self::Coop(method) => method,
+            Self::Cocoop(method) => method,
+            Self::Kgcoop(method) => method,
+            Self::Prograd(method) => method,
+            Self::ClipAdapter(method) => method,
+            Self::TipAdapter(method) => method,
+            Self::TipAdapterF(method) => method,
+            Self::Taskres(method) => method,
+            Self::TextTransform(method) => method,
+            Self::TextBias(method) => method,
+        }
+    }
+
+    /// As on the command line.
+    pub fn name(&self) -> String {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(mut fields)) => match fields.remove("name") {
+                Some(Value::String(name)) => name,
+                _ => unreachable!("a method is tagged with its name"),
+            },
+            _ => unreachable!("a method is an object"),
+        }
+    }
+
+    /// The prompt of a file for these classes. Features that the file stores for them are used, so that no text is encoded.
+    ///
+    /// # Errors
+    /// Other classes than the method can say something about, and what keeps it from being built.
+    pub fn open(
+        file: &PromptFile,
+        model: &Model,
+        class_names: &[String],
+    ) -> Result<Box<dyn Prompt>, MethodError> {
+        let same = file.class_names == class_names;
+        let method = file.method.learn();
+        if !same && !method.takes_other_classes() {
+            return Err(MethodError::OtherClasses {
+                method: file.method.name(),
+            });
+        }
+        let stored = match same {
+            true => file.stored_features(model.device()),
+            false => None,
+        };
+        method.open(model, class_names, &file.parameters, stored)
+    }
+
+    /// The settings as a prompt file's metadata hold them: texts as they are, everything else as JSON.
+    pub fn to_metadata(&self) -> HashMap<String, String> {
+        let Ok(Value::Object(fields)) = serde_json::to_value(self) else {
+            unreachable!("a method is an object")
+        };
+        fields
+            .into_iter()
+            .map(|(key, value)| match (key.as_str(), value) {
+                ("name", Value::String(name)) => ("method".to_owned(), name),
+                (_, Value::String(text)) => (key, text),
+                (_, value) => (key, value.to_string()),
+            })
+            .collect()
+    }
+
+    /// The method behind a prompt file's metadata; entries that are none of its settings do not matter.
+    ///
+    /// # Errors
+    /// A method that is not known, settings that are missing or make no sense.
+    pub fn from_metadata(metadata: &HashMap<String, String>) -> Result<Self, MethodError> {
+        let fields = metadata
+            .iter()
+            .map(|(key, text)| match key.as_str() {
+                "method" => ("name".to_owned(), Value::String(text.clone())),
+                _ => {
+                    let plain = || Value::String(text.clone());
+                    let value = serde_json::from_str(text).unwrap_or_else(|_| plain());
+                    (key.clone(), value)
+                }
+            })
+            .collect();
+        serde_json::from_value(Value::Object(fields)).map_err(|error| MethodError::UnknownMethod {
+            method: metadata.get("method").cloned().unwrap_or_default(),
+            problem: error.to_string(),
+        })
+    }
+}

@@ -1,0 +1,115 @@
+//! TaskRes: a residual for each class on the features of its words (Yu et al. 2023, "Task Residual for Tuning
+//! Vision-Language Models", §3.2).
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::class_features::ClassFeatures;
+use super::classification::TrainingViews;
+use super::zeroshot::mean_features;
+use super::{Beginning, Learn, Lesson, MethodError, Prompt, Recipe};
+use crate::model::Model;
+use crate::objective::similarity;
+use crate::train::{FitSettings, Optimizer, Parameters, Schedule, TrainError};
+
+/// The official name of the residuals x, `[K, D]`.
+const RESIDUALS: &str = "text_feature_residuals";
+/// The official name of the words' features t, `[K, D]`, not of unit length.
+const BASE: &str = "base_text_features";
+
+/// Residuals on the features of hand-written templates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskResSettings {
+    /// Hand-written templates, one a line; the mean of their features, not brought to unit length, is the base.
+    pub templates: String,
+    /// Factor α of the residuals; 0.5 as published (1 for flowers).
+    pub residual_scale: f32,
+}
+
+impl Learn for TaskResSettings {
+    fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
+        let base = mean_features(lesson.model, lesson.class_names, &self.templates)?;
+        let mut parameters = Parameters::default();
+        parameters.insert(RESIDUALS, base.zeros_like());
+        parameters.insert_constant(BASE, base);
+        Ok(Beginning {
+            prompt: Box::new(TaskRes {
+                residual_scale: self.residual_scale,
+                logit_scale: lesson.model.logit_scale()?,
+            }),
+            parameters,
+        })
+    }
+
+    fn open(
+        &self,
+        model: &Model,
+        _class_names: &[String],
+        parameters: &Parameters,
+        _stored: Option<Tensor<2>>,
+    ) -> Result<Box<dyn Prompt>, MethodError> {
+        let logit_scale = model.logit_scale()?;
+        let prompt = TaskRes {
+            residual_scale: self.residual_scale,
+            logit_scale: logit_scale.clone(),
+        };
+        Ok(Box::new(ClassFeatures::new(prompt.features(parameters)?, logit_scale)))
+    }
+
+    /// geekyutao/TaskRes, `train_regular.sh`.
+    fn published(&self, shots: Option<usize>) -> Recipe {
+        let epochs = match shots {
+            Some(1..=4) => 100,
+            _ => 200,
+        };
+        Recipe {
+            batch_size: Some(256),
+            least_area: 8,
+            views: TrainingViews::Fresh,
+            fit: FitSettings {
+                epochs,
+                learning_rate: 2e-3,
+                optimizer: Optimizer::Adam {
+                    betas: [0.9, 0.999],
+                    epsilon: 1e-8,
+                    weight_decay: 5e-4,
+                },
+                schedule: Schedule::CoOp { warmup: 1e-5 },
+            },
+        }
+    }
+
+    fn takes_other_classes(&self) -> bool {
+        false
+    }
+}
+
+/// t + α x for each class.
+#[derive(Debug)]
+struct TaskRes {
+    residual_scale: f32,
+    logit_scale: Tensor<1>,
+}
+
+impl TaskRes {
+    /// `[K, D]`
+    fn features(&self, parameters: &Parameters) -> Result<Tensor<2>, TrainError> {
+        let base = parameters.get::<2>(BASE)?;
+        Ok(base + parameters.get::<2>(RESIDUALS)? * self.residual_scale)
+    }
+}
+
+impl Prompt for TaskRes {
+    fn logits(
+        &self,
+        parameters: &Parameters,
+        image_features: Tensor<2>,
+    ) -> Result<Tensor<2>, TrainError> {
+        let (features, scale) = (self.features(parameters)?, self.logit_scale.clone());
+        Ok(similarity::logits(image_features, features, scale))
+    }
+
+    fn class_features(&self, parameters: &Parameters) -> Result<Option<Tensor<2>>, TrainError> {
+        Ok(Some(self.features(parameters)?))
+    }
+}

@@ -1,0 +1,160 @@
+//! The two small fine-tuning baselines of CoOp's paper: a linear layer, or a bias, on the features of hand-written prompts
+//! (Zhou et al. 2022, §4.2, "Comparison with Other Fine-tuning Methods"). Their code was not published: both begin as
+//! doing nothing, act on features that are not of unit length, and train as CoOp does.
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::class_features::ClassFeatures;
+use super::zeroshot::known_or_written;
+use super::{Beginning, Learn, Lesson, MethodError, Prompt, Recipe};
+use crate::model::Model;
+use crate::objective::similarity;
+use crate::train::{Parameters, TrainError};
+
+const TRANSFORM: &str = "text_transform.weight";
+const BIAS: &str = "text_bias";
+
+/// A linear layer on the text features.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextTransformSettings {
+    /// Hand-written templates, one a line.
+    pub templates: String,
+}
+
+/// A bias on the text features, the same for all classes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextBiasSettings {
+    /// Hand-written templates, one a line.
+    pub templates: String,
+}
+
+/// What is done to the features of the words.
+#[derive(Clone, Copy, Debug)]
+enum Tuning {
+    /// `[D, D]`
+    Transform,
+    /// `[D]`
+    Bias,
+}
+
+/// Features of words, changed alike for all classes.
+#[derive(Debug)]
+struct TunedText {
+    /// `[K, D]`
+    words: Tensor<2>,
+    tuning: Tuning,
+    logit_scale: Tensor<1>,
+}
+
+impl TunedText {
+    fn of_model(
+        model: &Model,
+        class_names: &[String],
+        templates: &str,
+        tuning: Tuning,
+    ) -> Result<Self, MethodError> {
+        Ok(Self {
+            words: known_or_written(None, model, class_names, templates)?,
+            tuning,
+            logit_scale: model.logit_scale()?,
+        })
+    }
+
+    /// `[K, D]`
+    fn features(&self, parameters: &Parameters) -> Result<Tensor<2>, TrainError> {
+        let words = self.words.clone();
+        Ok(match self.tuning {
+            Tuning::Transform => words.matmul(parameters.get::<2>(TRANSFORM)?.transpose()),
+            Tuning::Bias => words + parameters.get::<1>(BIAS)?.unsqueeze(),
+        })
+    }
+}
+
+impl Prompt for TunedText {
+    fn logits(
+        &self,
+        parameters: &Parameters,
+        image_features: Tensor<2>,
+    ) -> Result<Tensor<2>, TrainError> {
+        let (features, scale) = (self.features(parameters)?, self.logit_scale.clone());
+        Ok(similarity::logits(image_features, features, scale))
+    }
+
+    fn class_features(&self, parameters: &Parameters) -> Result<Option<Tensor<2>>, TrainError> {
+        Ok(Some(self.features(parameters)?))
+    }
+}
+
+/// [`Learn::open`] of both.
+fn open(
+    model: &Model,
+    class_names: &[String],
+    parameters: &Parameters,
+    stored: Option<Tensor<2>>,
+    (templates, tuning): (&str, Tuning),
+) -> Result<Box<dyn Prompt>, MethodError> {
+    let features = match stored {
+        Some(features) => features,
+        None => TunedText::of_model(model, class_names, templates, tuning)?.features(parameters)?,
+    };
+    Ok(Box::new(ClassFeatures::new(features, model.logit_scale()?)))
+}
+
+impl Learn for TextTransformSettings {
+    fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
+        let (model, names) = (lesson.model, lesson.class_names);
+        let prompt = TunedText::of_model(model, names, &self.templates, Tuning::Transform)?;
+        let mut parameters = Parameters::default();
+        let width = model.config().embedding_width;
+        parameters.insert(TRANSFORM, Tensor::<2>::eye(width, model.device()));
+        Ok(Beginning {
+            prompt: Box::new(prompt),
+            parameters,
+        })
+    }
+
+    fn open(
+        &self,
+        model: &Model,
+        class_names: &[String],
+        parameters: &Parameters,
+        stored: Option<Tensor<2>>,
+    ) -> Result<Box<dyn Prompt>, MethodError> {
+        let how = (self.templates.as_str(), Tuning::Transform);
+        open(model, class_names, parameters, stored, how)
+    }
+
+    fn published(&self, _shots: Option<usize>) -> Recipe {
+        Recipe::coop(50, 32)
+    }
+}
+
+impl Learn for TextBiasSettings {
+    fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
+        let (model, names) = (lesson.model, lesson.class_names);
+        let prompt = TunedText::of_model(model, names, &self.templates, Tuning::Bias)?;
+        let mut parameters = Parameters::default();
+        let width = model.config().embedding_width;
+        parameters.insert(BIAS, Tensor::<1>::zeros([width], model.device()));
+        Ok(Beginning {
+            prompt: Box::new(prompt),
+            parameters,
+        })
+    }
+
+    fn open(
+        &self,
+        model: &Model,
+        class_names: &[String],
+        parameters: &Parameters,
+        stored: Option<Tensor<2>>,
+    ) -> Result<Box<dyn Prompt>, MethodError> {
+        let how = (self.templates.as_str(), Tuning::Bias);
+        open(model, class_names, parameters, stored, how)
+    }
+
+    fn published(&self, _shots: Option<usize>) -> Recipe {
+        Recipe::coop(50, 32)
+    }
+}

@@ -1,0 +1,233 @@
+//! From settings to a finished run folder.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::{RunError, RunFolder, RunResult, Settings, peak_memory_bytes, per_class};
+use crate::data::{DataError, Dataset, Split};
+use crate::features::{EncodingWatcher, ExampleEncoder, FeatureError, LabelledFeatures, Views};
+use crate::model::{Model, ModelError};
+use crate::prompt::format::{PromptFile, PromptFileError};
+use crate::prompt::{Classification, Lesson, MethodError, TrainingViews, accuracy};
+use crate::train::{EpochMetrics, Observer, TrainError, TrainingState, fit};
+
+/// A short epoch need not be saved on its own: repeating it costs less.
+const SAVE_EVERY_SECONDS: u64 = 2;
+
+/// Watches a run.
+pub trait RunWatcher: EncodingWatcher {
+    /// After every epoch, of so many; `Break` ends the run with what is learned so far saved.
+    fn epoch(&self, metrics: &EpochMetrics, epochs: usize) -> ControlFlow<()>;
+}
+
+/// Why a run has no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LearnError {
+    /// The watcher ended it; the folder holds what is needed to go on.
+    #[error("stopped after epoch {epochs_done} of {epochs}; go on with: contextune resume {}", run.display())]
+    Stopped {
+        /// The run folder.
+        run: PathBuf,
+        /// Epochs done.
+        epochs_done: usize,
+        /// Epochs of the whole run.
+        epochs: usize,
+    },
+    /// There is nothing to learn from.
+    #[error("there is nothing to learn from: {0}")]
+    NoTraining(FeatureError),
+    /// There is nothing to measure on.
+    #[error("there is nothing to measure the accuracy on: {0}")]
+    NoTest(FeatureError),
+    /// The run folder.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The data set.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The pictures.
+    #[error(transparent)]
+    Features(#[from] FeatureError),
+    /// The method.
+    #[error(transparent)]
+    Method(#[from] MethodError),
+    /// The training.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The prompt file.
+    #[error(transparent)]
+    Prompt(#[from] PromptFileError),
+}
+
+/// Learns what `settings` say on `dataset` (not yet sampled), from where the folder is or from the beginning, and finishes
+/// the folder.
+///
+/// # Errors
+/// All of [`LearnError`].
+pub fn learn(
+    settings: &Settings,
+    dataset: &Dataset,
+    model: &Model,
+    encoder: &ExampleEncoder<'_>,
+    folder: &RunFolder,
+    watcher: &impl RunWatcher,
+) -> Result<RunResult, LearnError> {
+    let sampled = sample(settings, dataset, watcher)?;
+    let method = settings.method.learn();
+    let train = match method.learns() {
+        true => encoder
+            .labelled(&sampled, &sampled.train, training_views(settings), watcher)
+            .map_err(LearnError::NoTraining)?,
+        false => LabelledFeatures::nothing(model.config().embedding_width),
+    };
+    let val = match method.uses_validation() && !sampled.val.is_empty() {
+        true => Some(encoder.labelled(&sampled, &sampled.val, Views::Whole, watcher)?),
+        false => None,
+    };
+    let lesson = Lesson {
+        model,
+        class_names: &sampled.class_names,
+        train: &train,
+        val: val.as_ref(),
+        initial: &settings.initial,
+        seed: settings.seed,
+    };
+
+    let started = Instant::now();
+    let beginning = method.begin(&lesson)?;
+    let prompt = beginning.prompt;
+    let mut state = match folder.state(model.device())? {
+        Some(state) => state,
+        None => TrainingState::new(beginning.parameters),
+    };
+    let mut seconds = started.elapsed().as_secs_f64();
+    let recipe = &settings.training;
+    if recipe.fit.epochs > 0 {
+        let task = Classification::new(
+            &*prompt,
+            &train,
+            recipe.views,
+            recipe.batch_size.unwrap_or(usize::MAX),
+            settings.seed,
+            model.device(),
+        );
+        let mut keeper = Keeper {
+            folder,
+            watcher,
+            epochs: recipe.fit.epochs,
+            metrics: folder.metrics()?,
+            saved: Instant::now(),
+        };
+        fit(&task, &recipe.fit, &mut state, &mut keeper)?;
+        folder.write_metrics(&keeper.metrics)?;
+        if state.epochs_done < recipe.fit.epochs {
+            return Err(LearnError::Stopped {
+                run: folder.path().to_owned(),
+                epochs_done: state.epochs_done,
+                epochs: recipe.fit.epochs,
+            });
+        }
+        seconds += keeper.metrics.iter().map(|epoch| epoch.seconds).sum::<f64>();
+    }
+    let started = Instant::now();
+    let mut parameters = state.parameters;
+    method.finish(&lesson, &*prompt, &mut parameters)?;
+    seconds += started.elapsed().as_secs_f64();
+
+    let test = encoder
+        .labelled(&sampled, sampled.split(Split::Test), Views::Whole, watcher)
+        .map_err(LearnError::NoTest)?;
+    let classes = sampled.class_names.len();
+    let accuracy = accuracy(&*prompt, &parameters, &test, classes, model.device())?;
+    let stored = prompt.stored_features(&parameters)?;
+    let learned_numbers = parameters.elements();
+    let file = PromptFile {
+        method: settings.method.clone(),
+        fingerprint: model.fingerprint()?,
+        class_names: sampled.class_names.clone(),
+        text_features: stored.map(|features| features.into_data().try_to_vec().unwrap_or_default()),
+        parameters,
+    };
+    file.write(&folder.prompt_file())?;
+    let result = RunResult {
+        method: settings.method.name(),
+        accuracy: accuracy.share(),
+        per_class: per_class(&accuracy, &sampled.class_names),
+        recipe: settings.recipe_name(),
+        shots: settings.shots,
+        seed: settings.seed,
+        subset: settings.subset.to_string(),
+        parameters: learned_numbers,
+        train_seconds: seconds,
+        peak_memory_bytes: peak_memory_bytes(),
+    };
+    folder.finish(&result)?;
+    Ok(result)
+}
+
+/// The few shots, and then the classes, that the settings ask for.
+fn sample(
+    settings: &Settings,
+    dataset: &Dataset,
+    watcher: &impl EncodingWatcher,
+) -> Result<Dataset, DataError> {
+    let Some(shots) = settings.shots else {
+        return Ok(dataset.subset(settings.subset));
+    };
+    let sampled = dataset.few_shot(shots, settings.seed)?;
+    for warning in sampled.warnings.iter().skip(dataset.warnings.len()) {
+        watcher.remark(warning.to_string());
+    }
+    Ok(sampled.subset(settings.subset))
+}
+
+/// The views to encode for the views to learn from.
+fn training_views(settings: &Settings) -> Views {
+    let recipe = &settings.training;
+    let count = match recipe.views {
+        TrainingViews::Whole => return Views::Whole,
+        TrainingViews::Fresh => recipe.fit.epochs.max(1),
+        TrainingViews::Drawn { count } | TrainingViews::All { count } => count,
+    };
+    Views::Random {
+        count,
+        least_area: recipe.least_area,
+        seed: settings.seed,
+    }
+}
+
+/// Keeps the run resumable.
+struct Keeper<'a, W> {
+    folder: &'a RunFolder,
+    watcher: &'a W,
+    epochs: usize,
+    metrics: Vec<EpochMetrics>,
+    saved: Instant,
+}
+
+impl<W: RunWatcher> Observer for Keeper<'_, W> {
+    fn epoch(
+        &mut self,
+        metrics: &EpochMetrics,
+        state: &TrainingState,
+    ) -> Result<ControlFlow<()>, TrainError> {
+        // A run killed between state and metrics repeats the epoch: its line is replaced.
+        self.metrics.retain(|old| old.epoch < metrics.epoch);
+        self.metrics.push(metrics.clone());
+        let flow = self.watcher.epoch(metrics, self.epochs);
+        if flow.is_break() || self.saved.elapsed().as_secs() >= SAVE_EVERY_SECONDS {
+            let save = || {
+                self.folder.write_metrics(&self.metrics)?;
+                self.folder.save_state(state)
+            };
+            save().map_err(|error: RunError| TrainError::Observer(error.into()))?;
+            self.saved = Instant::now();
+        }
+        Ok(flow)
+    }
+}

@@ -1,0 +1,13 @@
+//! A run: its settings, its folder, how it is learned, and how it is used again.
+
+mod folder;
+mod learned;
+mod learning;
+mod result;
+mod settings;
+
+pub use folder::{RunError, RunFolder};
+pub use learned::Learned;
+pub use learning::{LearnError, RunWatcher, learn};
+pub use result::{RunResult, peak_memory_bytes, per_class};
+pub use settings::{RecipeName, Settings};

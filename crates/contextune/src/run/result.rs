@@ -1,0 +1,52 @@
+//! What came of a run.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+
+use crate::evaluate::Accuracy;
+
+/// The outcome of a run on the test split; `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// Method, as on the command line.
+    pub method: String,
+    /// Share of the test pictures that were classified rightly.
+    pub accuracy: f32,
+    /// The same for each class, by name; classes without test pictures are left out.
+    pub per_class: BTreeMap<String, f32>,
+    /// How it was trained: `published`, `fast`, or one of them with what was changed.
+    pub recipe: String,
+    /// Training pictures for each class; absent: all.
+    pub shots: Option<usize>,
+    /// Seed of everything random in the run.
+    pub seed: u64,
+    /// Which classes: all, base or new.
+    pub subset: String,
+    /// Learned numbers.
+    pub parameters: usize,
+    /// Seconds of training, without encoding and evaluation.
+    pub train_seconds: f64,
+    /// Largest resident memory of the process so far, in bytes; absent where the system does not tell.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// Accuracy of each class that has examples, by name.
+pub fn per_class(accuracy: &Accuracy, class_names: &[String]) -> BTreeMap<String, f32> {
+    class_names
+        .iter()
+        .zip(&accuracy.per_class)
+        .filter(|(_, (_, examples))| *examples > 0)
+        .map(|(name, (correct, examples))| (name.clone(), *correct as f32 / *examples as f32))
+        .collect()
+}
+
+/// Largest resident memory of this process so far, in bytes, memory-mapped files included; `None` where the system does
+/// not tell.
+pub fn peak_memory_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kibibytes * 1024)
+}

@@ -1,0 +1,117 @@
+//! `run.toml`: everything that decides what a run comes to.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::backbone::Activation;
+use crate::data::Subset;
+use crate::features::EncodingOptions;
+use crate::model::ModelOptions;
+use crate::prompt::coop::InitialContext;
+use crate::prompt::{Method, Recipe};
+
+/// All settings of a run, resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The model; absent: the embedded one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The activation that the user decided on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
+    /// The data set.
+    pub data: PathBuf,
+    /// Training pictures of each class; absent: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shots: Option<usize>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Which classes.
+    pub subset: Subset,
+    /// Whether EXIF orientation is honoured.
+    pub exif: bool,
+    /// Whether an unreadable picture stops the run.
+    pub strict: bool,
+    /// Where the training settings come from.
+    pub recipe: RecipeName,
+    /// Training settings that differ from the recipe's, by name.
+    pub changed: Vec<String>,
+    /// What is learned.
+    pub method: Method,
+    /// Where a context begins.
+    pub initial: InitialContext,
+    /// How it is learned.
+    pub training: Recipe,
+}
+
+/// Where training settings come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecipeName {
+    /// What the method's authors did.
+    Published,
+    /// What reaches about the same in a fraction of the time.
+    #[default]
+    Fast,
+}
+
+impl RecipeName {
+    /// The recipe of this name.
+    pub fn recipe(self, method: &Method, shots: Option<usize>) -> Recipe {
+        let published = method.learn().published(shots);
+        match self {
+            Self::Published => published,
+            Self::Fast => published.fast(),
+        }
+    }
+}
+
+impl Settings {
+    /// A method on the embedded model with all classes and seed 1, trained by a recipe as it is.
+    pub fn new(data: PathBuf, method: Method, shots: Option<usize>, recipe: RecipeName) -> Self {
+        Self {
+            model: None,
+            activation: None,
+            data,
+            shots,
+            seed: 1,
+            subset: Subset::All,
+            exif: false,
+            strict: false,
+            recipe,
+            changed: Vec::new(),
+            training: recipe.recipe(&method, shots),
+            method,
+            initial: InitialContext::Random,
+        }
+    }
+
+    /// The recipe as results name it: one that was changed is never called as it was.
+    pub fn recipe_name(&self) -> String {
+        let name = match self.recipe {
+            RecipeName::Published => "published",
+            RecipeName::Fast => "fast",
+        };
+        match self.changed.is_empty() {
+            true => name.into(),
+            false => format!("{name}, other {}", self.changed.join(", ")),
+        }
+    }
+
+    /// How the model is opened.
+    pub fn model_options(&self) -> ModelOptions {
+        ModelOptions {
+            activation: self.activation,
+        }
+    }
+
+    /// How pictures are read; features are kept below `cache`.
+    pub fn encoding(&self, cache: Option<PathBuf>) -> EncodingOptions {
+        EncodingOptions {
+            honour_exif: self.exif,
+            strict: self.strict,
+            cache,
+        }
+    }
+}
