@@ -942,6 +942,11 @@ fn class_lists_come_from_arguments_and_files() {
         ["tench", "goldfish"]
     );
     assert_eq!(
+        from_file(b"n04355933 sunglasses\nn04356056 sunglasses\n").unwrap(),
+        ["sunglasses", "sunglasses"],
+        "ImageNet's list"
+    );
+    assert_eq!(
         from_file(b"n01440764 tench\nn2 x\n").unwrap(),
         ["n01440764 tench", "n2 x"]
     );

@@ -195,6 +195,7 @@ fn write_data_set(
         class_names: &dataset.class_names,
         paths: Some(&names),
         fingerprint: Some(&model.fingerprint()?),
+        published: dataset.published,
         others: &tensors,
         ..FeatureRows::default()
     }

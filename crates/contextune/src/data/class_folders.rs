@@ -1,16 +1,13 @@
 //! A folder of pictures for each class, with or without `train/`, `val/` and `test/` above.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::ffi::OsStr;
-use std::fs;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::error::{DataError, DataWarning, Result};
+use super::folder_reader::{Classes, Listing, Reader, name_of};
+use super::published::{CleanUps, PublishedDataset};
 use super::python_random::PythonRandom;
-use super::{Dataset, DatasetKind, Example, Input, Split, class_names, is_picture};
-
-/// Pictures by class name: the order of names is that of the labels.
-type Classes = BTreeMap<String, Vec<PathBuf>>;
+use super::{Dataset, DatasetKind, Example, Input, Split, class_names};
 
 pub(super) fn open(root: &Path, seed: u64) -> Result<Dataset> {
     let mut reader = Reader::default();
@@ -34,33 +31,79 @@ pub(super) fn open(root: &Path, seed: u64) -> Result<Dataset> {
         reader.given_splits(root, &split_folders, seed)?
     };
 
-    let labelled = |classes: Classes| -> Vec<Example> {
-        let mut examples = Vec::new();
-        for (name, pictures) in classes {
-            // The names are sorted and hold every class.
-            if let Ok(label) = class_names.binary_search(&name) {
-                examples.extend(pictures.into_iter().map(|picture| Example {
-                    input: Input::Picture(picture),
-                    label,
-                }));
-            }
-        }
-        examples
-    };
-    let [train, val, test] = [train, val, test].map(labelled);
+    let [train, val, test] = [train, val, test].map(|classes| labelled(classes, &class_names));
     let dataset = Dataset {
         root: root.to_owned(),
         kind: DatasetKind::ClassFolders,
+        published: None,
         class_names,
         train,
         val,
         test,
         features: None,
+        few_shot_files: None,
         warnings: reader.into_warnings(),
     };
     dataset.require_examples(root)?;
     dataset.require_training(root)?;
     Ok(dataset)
+}
+
+/// The class folders of a published data set whose split file is not there: split by the seed, under published names.
+pub(super) fn open_published(
+    folder: &Path,
+    published: &'static PublishedDataset,
+    clean_ups: &CleanUps,
+    seed: u64,
+) -> Result<Dataset> {
+    let root = published.pictures(folder);
+    let mut reader = Reader::default();
+    let listing = reader.list(&root)?;
+    let mut classes = reader.classes(&root, &listing)?;
+    for left_out in clean_ups.left_out {
+        classes.remove(*left_out);
+    }
+    require_pictures(&root, &classes)?;
+    // As published, the order of folders decides the labels, not that of names.
+    let folders: Vec<String> = classes.keys().cloned().collect();
+    let class_names: Vec<String> = folders
+        .iter()
+        .map(|folder| clean_ups.class_name(folder).to_owned())
+        .collect();
+    class_names::check(&root.display().to_string(), &class_names)?;
+    let splits = split_by_seed(classes, seed);
+    let [train, val, test] = splits.map(|classes| labelled(classes, &folders));
+    reader.warnings.push(DataWarning::NoSplitFile {
+        file: published.split_file(),
+        seed,
+    });
+    Ok(Dataset {
+        root,
+        kind: DatasetKind::ClassFolders,
+        published: Some(published),
+        class_names,
+        train,
+        val,
+        test,
+        features: None,
+        // They are of the published split.
+        few_shot_files: None,
+        warnings: reader.into_warnings(),
+    })
+}
+
+/// The pictures with their labels; `folders` is sorted and holds every class.
+fn labelled(classes: Classes, folders: &[String]) -> Vec<Example> {
+    let mut examples = Vec::new();
+    for (folder, pictures) in classes {
+        if let Ok(label) = folders.binary_search(&folder) {
+            examples.extend(pictures.into_iter().map(|picture| Example {
+                input: Input::Picture(picture),
+                label,
+            }));
+        }
+    }
+    examples
 }
 
 /// The folders that are splits and not classes: `train`, `val` and `test` in any case, if one of them holds class
@@ -148,53 +191,7 @@ fn split_sizes(n: usize) -> [usize; 3] {
     [train, val, n - train - val]
 }
 
-/// What lies directly in a folder, each sorted.
-#[derive(Default)]
-struct Listing {
-    folders: Vec<PathBuf>,
-    pictures: Vec<PathBuf>,
-}
-
-/// Walks folders and notes what it leaves out.
-#[derive(Default)]
-struct Reader {
-    ignored: usize,
-    first_ignored: Option<PathBuf>,
-    warnings: Vec<DataWarning>,
-}
-
 impl Reader {
-    /// The visible folders and pictures in `folder`; links are followed.
-    fn list(&mut self, folder: &Path) -> Result<Listing> {
-        let mut entries = Vec::new();
-        for entry in fs::read_dir(folder).map_err(DataError::io(folder))? {
-            let entry = entry.map_err(DataError::io(folder))?;
-            let kind = entry.file_type().map_err(DataError::io(&entry.path()))?;
-            entries.push((entry.path(), kind));
-        }
-        entries.sort_by(|(left, _), (right, _)| left.cmp(right));
-
-        let mut listing = Listing::default();
-        for (path, kind) in entries {
-            let target = match kind.is_symlink() {
-                // An error is a link to nothing or to itself.
-                true => fs::metadata(&path)
-                    .ok()
-                    .map(|metadata| metadata.file_type()),
-                false => Some(kind),
-            };
-            let is_folder = target.is_some_and(|kind| kind.is_dir());
-            let is_file = target.is_some_and(|kind| kind.is_file());
-            match is_hidden(name_of(&path)) {
-                true if is_folder => {}
-                false if is_folder => listing.folders.push(path),
-                false if is_file && is_picture(&path) => listing.pictures.push(path),
-                _ => self.ignore(&path),
-            }
-        }
-        Ok(listing)
-    }
-
     /// Class names and the classes of each split, where folders say which picture is in which.
     fn given_splits(
         &mut self,
@@ -240,72 +237,12 @@ impl Reader {
             self.warnings.push(DataWarning::FoldersIgnored { folders });
         }
     }
-
-    /// The pictures at any depth below each class folder; those beside them belong to no class.
-    fn classes(&mut self, parent: &Path, listing: &Listing) -> Result<Classes> {
-        self.ignore_all(&listing.pictures);
-        let mut classes = Classes::new();
-        for folder in &listing.folders {
-            let name = name_of(folder).to_str().ok_or_else(|| DataError::NoName {
-                source_name: parent.display().to_string(),
-                what: format!("the folder {:?}", name_of(folder)),
-            })?;
-            classes.insert(name.to_owned(), self.pictures_below(parent, folder)?);
-        }
-        Ok(classes)
-    }
-
-    /// Every folder is read once and none above `folder`, however links are laid: loops end, and a web of links does
-    /// not multiply pictures.
-    fn pictures_below(&mut self, parent: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
-        let real = |path: &Path| fs::canonicalize(path).map_err(DataError::io(path));
-        let mut read: HashSet<PathBuf> = real(parent)?.ancestors().map(Path::to_owned).collect();
-        let mut pictures = Vec::new();
-        let mut pending = vec![folder.to_owned()];
-        while let Some(folder) = pending.pop() {
-            if read.insert(real(&folder)?) {
-                let listing = self.list(&folder)?;
-                pictures.extend(listing.pictures);
-                pending.extend(listing.folders.into_iter().rev());
-            }
-        }
-        pictures.sort();
-        Ok(pictures)
-    }
-
-    fn ignore(&mut self, path: &Path) {
-        self.ignored += 1;
-        self.first_ignored.get_or_insert_with(|| path.to_owned());
-    }
-
-    fn ignore_all(&mut self, paths: &[PathBuf]) {
-        paths.iter().for_each(|path| self.ignore(path));
-    }
-
-    fn into_warnings(mut self) -> Vec<DataWarning> {
-        if let Some(example) = self.first_ignored {
-            self.warnings.push(DataWarning::FilesIgnored {
-                count: self.ignored,
-                example,
-            });
-        }
-        self.warnings
-    }
 }
 
-fn no_class_folders(folder: &Path) -> DataError {
+pub(super) fn no_class_folders(folder: &Path) -> DataError {
     DataError::NotADataset {
         path: folder.to_owned(),
         what: "a folder of pictures without classes".to_owned(),
         advice: "put the pictures of each class into a folder with its name",
     }
-}
-
-fn name_of(path: &Path) -> &OsStr {
-    path.file_name().unwrap_or_default()
-}
-
-/// What file managers and archives leave behind.
-fn is_hidden(name: &OsStr) -> bool {
-    name == "__MACOSX" || name.as_encoded_bytes().starts_with(b".")
 }

@@ -1,11 +1,12 @@
 //! Names of classes: lists that users give, and what every list must hold to.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::error::{DataError, Result};
+use super::error::{DataError, DataWarning, Result};
 
 /// Longest list of classes that is read; that of ImageNet-21k is a tenth.
 const MAX_LIST_BYTES: u64 = 8 << 20;
@@ -13,12 +14,12 @@ const MAX_LIST_BYTES: u64 = 8 << 20;
 /// Class names from what a user types: a file with one name a line, or names separated by commas.
 ///
 /// An argument that names a file is read as one; a name in a file may contain commas. Where every line starts with a
-/// WordNet id, as in the `classnames.txt` of ImageNet ("n01440764 tench"), the id is left out. Names keep their
-/// spelling without outer blanks.
+/// WordNet id, as in the `classnames.txt` of ImageNet ("n01440764 tench"), the id is left out and two classes may have one
+/// name, as there. Names keep their spelling without outer blanks.
 ///
 /// # Errors
 /// [`DataError::ClassList`] for a list without names, with a blank one, or a file that is not there or no text;
-/// [`DataError::SameName`] for two equal names.
+/// [`DataError::SameName`] for two equal names without ids.
 pub fn class_list(argument: &str) -> Result<Vec<String>> {
     let path = Path::new(argument);
     let in_file = path.is_file();
@@ -45,8 +46,7 @@ pub fn class_list(argument: &str) -> Result<Vec<String>> {
     }
 
     let mut names: Vec<String> = if in_file {
-        let text = text.trim_start_matches('\u{feff}').trim_end();
-        text.lines().map(|line| line.trim().to_owned()).collect()
+        lines(&text)
     } else {
         text.split(',').map(|name| name.trim().to_owned()).collect()
     };
@@ -54,9 +54,22 @@ pub fn class_list(argument: &str) -> Result<Vec<String>> {
         for name in &mut names {
             *name = without_wordnet_id(name).unwrap_or_default().to_owned();
         }
+        // The ids told the classes apart; what is left to check is that none is blank.
+        check_published(argument, &names)?;
+    } else {
+        check(argument, &names)?;
     }
-    check(argument, &names)?;
     Ok(names)
+}
+
+/// The lines of a list without outer blanks, and without blank lines at its end.
+pub(super) fn read_lines(path: &Path) -> Result<Vec<String>> {
+    Ok(lines(&read_list(path)?))
+}
+
+fn lines(text: &str) -> Vec<String> {
+    let text = text.trim_start_matches('\u{feff}').trim_end();
+    text.lines().map(|line| line.trim().to_owned()).collect()
 }
 
 fn read_list(path: &Path) -> Result<String> {
@@ -69,21 +82,47 @@ fn read_list(path: &Path) -> Result<String> {
     let text = String::from_utf8(bytes).ok().filter(|_| !is_too_long);
     text.ok_or_else(|| DataError::ClassList {
         source_name: path.display().to_string(),
-        what: "the file is no UTF-8 text of at most 8 MiB; give one class name a line".to_owned(),
+        what:
+            "the file is no UTF-8 text of at most 8 MiB; write a plain list with one entry a line"
+                .to_owned(),
     })
 }
 
-/// The rest of a line that starts with `n` and eight digits.
+/// Whether a folder or the start of a line is named as ImageNet's classes are: `n` and eight digits.
+pub(super) fn is_wordnet_id(text: &str) -> bool {
+    text.strip_prefix('n')
+        .is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The rest of a line that starts with a WordNet id.
 fn without_wordnet_id(line: &str) -> Option<&str> {
     let (id, name) = line.split_once(' ')?;
-    let digits = id.strip_prefix('n')?;
-    let is_id = digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_id.then_some(name.trim())
+    is_wordnet_id(id).then_some(name.trim())
 }
 
 /// Refuses blank names and two names that would give one prompt.
 pub(super) fn check(source_name: &str, names: &[String]) -> Result<()> {
-    let mut seen: HashMap<String, &String> = HashMap::with_capacity(names.len());
+    match equal_names(source_name, names)?.first() {
+        None => Ok(()),
+        Some(&(first, second)) => Err(DataError::SameName {
+            source_name: source_name.to_owned(),
+            first: first.to_owned(),
+            second: second.to_owned(),
+        }),
+    }
+}
+
+/// Refuses blank names; two that would give one prompt are only warned of, because nobody can change a published list.
+pub(super) fn check_published(source_name: &str, names: &[String]) -> Result<Option<DataWarning>> {
+    let equal = equal_names(source_name, names)?;
+    let names: Vec<String> = equal.iter().map(|(_, name)| (*name).to_owned()).collect();
+    Ok((!names.is_empty()).then_some(DataWarning::SameNames { names }))
+}
+
+/// Every name that gives the prompt of an earlier one, behind that one.
+fn equal_names<'a>(source_name: &str, names: &'a [String]) -> Result<Vec<(&'a str, &'a str)>> {
+    let mut seen: HashMap<String, &str> = HashMap::with_capacity(names.len());
+    let mut equal = Vec::new();
     for (index, name) in names.iter().enumerate() {
         // As prompts see it: `_` becomes a space, the tokenizer lowers case and joins blanks.
         let spoken = name.replace('_', " ").to_lowercase();
@@ -94,13 +133,12 @@ pub(super) fn check(source_name: &str, names: &[String]) -> Result<()> {
                 what: format!("class {} of {}", index + 1, names.len()),
             });
         }
-        if let Some(first) = seen.insert(spoken, name) {
-            return Err(DataError::SameName {
-                source_name: source_name.to_owned(),
-                first: first.clone(),
-                second: name.clone(),
-            });
+        match seen.entry(spoken) {
+            Entry::Occupied(first) => equal.push((*first.get(), name.as_str())),
+            Entry::Vacant(place) => {
+                place.insert(name);
+            }
         }
     }
-    Ok(())
+    Ok(equal)
 }

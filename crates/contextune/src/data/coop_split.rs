@@ -7,18 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::Deserialize;
 
 use super::error::{DataError, Result};
-use super::{Dataset, DatasetKind, Example, Input, class_names};
-
-/// Where the pictures of the published data sets lie below the data set's folder, and `images` for one's own.
-const PICTURE_FOLDERS: [&str; 7] = [
-    "images",               // oxford_pets, food-101, dtd
-    "101_ObjectCategories", // caltech-101
-    "jpg",                  // oxford_flowers
-    "2750",                 // eurosat
-    "UCF-101-midframes",    // ucf101
-    "SUN397",               // sun397
-    "",                     // stanford_cars
-];
+use super::{Dataset, DatasetKind, Example, Input, class_names, few_shot_file, published};
 
 /// The JSON of a split file: relative path, label, class name.
 #[derive(Deserialize)]
@@ -70,13 +59,16 @@ pub(super) fn open(folder: &Path, split_file: &Path) -> Result<Dataset> {
             })
             .collect()
     };
+    let file_name = split_file.file_name().unwrap_or_default();
     let dataset = Dataset {
         kind: DatasetKind::CoopSplit,
+        published: published::of_split_file(&file_name.to_string_lossy()),
         class_names,
         train: examples(&lists.train)?,
         val: examples(&lists.val)?,
         test: examples(&lists.test)?,
         features: None,
+        few_shot_files: Some(folder.join(few_shot_file::FOLDER)),
         warnings: Vec::new(),
         root,
     };
@@ -119,7 +111,8 @@ fn read_class_names(path: &Path, lists: &Lists) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The folder that the listed paths are relative to: the first that has the first picture of any split.
+/// The folder that the listed paths are relative to: the first that has the first picture of any split. A data set of
+/// one's own may have its pictures where any published one has them.
 fn find_pictures(folder: &Path, path: &Path, lists: &Lists) -> Result<PathBuf> {
     let first_pictures: Vec<&String> = [&lists.train, &lists.val, &lists.test]
         .into_iter()
@@ -131,7 +124,8 @@ fn find_pictures(folder: &Path, path: &Path, lists: &Lists) -> Result<PathBuf> {
             what: "it lists no pictures".to_owned(),
         });
     };
-    for below in PICTURE_FOLDERS {
+    let picture_folders = published::picture_folders();
+    for below in &picture_folders {
         let root = folder.join(below);
         for listed in &first_pictures {
             if root.join(checked(path, listed)?).is_file() {
@@ -142,7 +136,7 @@ fn find_pictures(folder: &Path, path: &Path, lists: &Lists) -> Result<PathBuf> {
     Err(DataError::PicturesNotFound {
         path: path.to_owned(),
         listed: (*listed).clone(),
-        folders: PICTURE_FOLDERS
+        folders: picture_folders
             .iter()
             .map(|below| folder.join(below).display().to_string())
             .collect(),
@@ -150,7 +144,7 @@ fn find_pictures(folder: &Path, path: &Path, lists: &Lists) -> Result<PathBuf> {
 }
 
 /// A listed path, if it stays below the folder it is relative to.
-fn checked<'a>(path: &Path, listed: &'a str) -> Result<&'a Path> {
+pub(super) fn checked<'a>(path: &Path, listed: &'a str) -> Result<&'a Path> {
     let relative = Path::new(listed);
     let mut parts = relative.components().peekable();
     if parts.peek().is_some()

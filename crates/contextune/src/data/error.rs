@@ -116,6 +116,44 @@ pub enum DataError {
         /// Where it was looked for.
         folders: Vec<String>,
     },
+    /// A published data set without a file that it needs.
+    #[error("{} is laid out as {dataset} but has no {file}, which comes with {origin}: put it there", path.display())]
+    PublishedFileMissing {
+        /// The data set's folder.
+        path: PathBuf,
+        /// Name of the data set.
+        dataset: &'static str,
+        /// Name of the file.
+        file: String,
+        /// Where it is to be had.
+        origin: &'static str,
+    },
+    /// A line of a published list that is not what it should be.
+    #[error("{}, line {line}: {what}; take the list as it is published", path.display())]
+    ListLine {
+        /// The list.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// A class folder that the list of class names does not know.
+    #[error("{} is a folder that {} does not name: remove one of the two, or complete the list", path.display(), list.display())]
+    ClassFolderUnknown {
+        /// The folder.
+        path: PathBuf,
+        /// The list of class names.
+        list: PathBuf,
+    },
+    /// A kept few-shot sample that is damaged or was not drawn from this data set.
+    #[error("{}: {what}; remove or replace the file: without it the sample is drawn anew", path.display())]
+    FewShotFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
     /// A features file whose bytes contradict its header, such as one cut short.
     #[error("{} is damaged: {what}; make it again or copy it again", path.display())]
     Damaged {
@@ -208,6 +246,30 @@ pub enum DataWarning {
         /// The seed.
         seed: u64,
     },
+    /// A published data set without its split file: it was split 50/20/30 by the seed.
+    NoSplitFile {
+        /// Name of the split file.
+        file: String,
+        /// The seed.
+        seed: u64,
+    },
+    /// Classes of a published list that have the name of an earlier one; their labels differ.
+    SameNames {
+        /// The names.
+        names: Vec<String>,
+    },
+    /// Classes that a published list names but that have no folder.
+    ClassFoldersMissing {
+        /// The list.
+        list: PathBuf,
+        /// Folder and name of each class.
+        classes: Vec<String>,
+    },
+    /// The few-shot sample is one that the official code has drawn and kept.
+    FewShotFileUsed {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is nothing to train on: the data set serves evaluation only.
     NothingToTrain,
     /// Classes with fewer training examples than shots: all of theirs are used.
@@ -243,6 +305,26 @@ impl fmt::Display for DataWarning {
             Self::TrainWasSplit { seed } => write!(
                 f,
                 "there is neither val/ nor test/: train/ is split 50/20/30 with seed {seed}"
+            ),
+            Self::NoSplitFile { file, seed } => write!(
+                f,
+                "there is no {file}: the pictures are split 50/20/30 with seed {seed}, so results do not compare with published ones"
+            ),
+            Self::SameNames { names } => write!(
+                f,
+                "several classes have one name and are told apart by label only: {}",
+                quoted(names)
+            ),
+            Self::ClassFoldersMissing { list, classes } => write!(
+                f,
+                "{} names classes without a folder, which are left out: {}",
+                list.display(),
+                quoted(classes)
+            ),
+            Self::FewShotFileUsed { path } => write!(
+                f,
+                "the few-shot sample is the one kept in {}",
+                path.display()
             ),
             Self::NothingToTrain => {
                 write!(

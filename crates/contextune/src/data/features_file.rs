@@ -7,8 +7,8 @@
 //! | `split` | `[N]` i64, optional | 0 train, 1 val, 2 test; absent: all train |
 //! | `view` | `[N]` i64, optional | 0 for the picture itself, 1, 2, ... for augmented views; absent: all 0 |
 //!
-//! Metadata: `classnames` (JSON list), optional `paths` (JSON list of N) and `fingerprint` (of the backbone). Other
-//! tensors, such as `text_features`, are left alone.
+//! Metadata: `classnames` (JSON list), optional `paths` (JSON list of N), `fingerprint` (of the backbone) and `dataset`
+//! (name of the published data set behind it). Other tensors, such as `text_features`, are left alone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -24,7 +24,8 @@ use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
 
 use super::error::{DataError, Result};
-use super::{Dataset, DatasetKind, Example, Input, Split, class_names};
+use super::published::{self, PublishedDataset};
+use super::{DataWarning, Dataset, DatasetKind, Example, Input, Split, class_names};
 use crate::files;
 
 pub(super) const IMAGE_FEATURES: &str = "image_features";
@@ -34,6 +35,7 @@ pub(super) const VIEW: &str = "view";
 pub(super) const CLASS_NAMES: &str = "classnames";
 pub(super) const PATHS: &str = "paths";
 pub(super) const FINGERPRINT: &str = "fingerprint";
+pub(super) const DATASET: &str = "dataset";
 
 /// A features file, checked as a whole when opened; its features stay on disk until they are read.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub struct FeaturesFile {
     class_names: Vec<String>,
     paths: Option<Vec<String>>,
     fingerprint: Option<String>,
+    published: Option<&'static PublishedDataset>,
+    warnings: Vec<DataWarning>,
 }
 
 /// Which rows are of one picture.
@@ -140,7 +144,15 @@ impl FeaturesFile {
         let class_names: Vec<String> = contents
             .json(CLASS_NAMES)?
             .ok_or_else(|| contents.missing("metadata entry classnames"))?;
-        class_names::check(&path.display().to_string(), &class_names)?;
+        let published = contents
+            .text(DATASET)
+            .and_then(|name| published::of_name(name));
+        let source_name = path.display().to_string();
+        let mut warnings = Vec::new();
+        match published {
+            Some(_) => warnings.extend(class_names::check_published(&source_name, &class_names)?),
+            None => class_names::check(&source_name, &class_names)?,
+        }
         let labels = contents
             .integers(LABELS, rows, class_names.len(), "a class name")?
             .ok_or_else(|| contents.missing("tensor labels"))?;
@@ -179,6 +191,8 @@ impl FeaturesFile {
             class_names,
             paths,
             fingerprint,
+            published,
+            warnings,
             map,
         };
         file.views = views.map(|views| file.group_views(views)).transpose()?;
@@ -248,6 +262,11 @@ impl FeaturesFile {
     /// Fingerprint of the backbone that made the features, if the file says so.
     pub fn fingerprint(&self) -> Option<&str> {
         self.fingerprint.as_deref()
+    }
+
+    /// The published data set that was encoded, if the file says so.
+    pub fn published(&self) -> Option<&'static PublishedDataset> {
+        self.published
     }
 
     /// Features of some rows, one after another: `[rows.len(), D]`, row-major.
@@ -356,12 +375,14 @@ pub(super) fn open_dataset(path: &Path) -> Result<Dataset> {
     Ok(Dataset {
         root: path.to_owned(),
         kind: DatasetKind::FeaturesFile,
+        published: file.published,
         class_names: file.class_names.clone(),
         train,
         val,
         test,
+        warnings: file.warnings.clone(),
         features: Some(Arc::new(file)),
-        warnings: Vec::new(),
+        few_shot_files: None,
     })
 }
 

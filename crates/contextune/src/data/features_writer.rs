@@ -7,11 +7,11 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::Split;
 use super::error::{DataError, Result};
 use super::features_file::{
-    CLASS_NAMES, FINGERPRINT, FeaturesFile, IMAGE_FEATURES, LABELS, PATHS, SPLIT, VIEW,
+    CLASS_NAMES, DATASET, FINGERPRINT, FeaturesFile, IMAGE_FEATURES, LABELS, PATHS, SPLIT, VIEW,
 };
+use super::{PublishedDataset, Split};
 use crate::files;
 
 /// What a features file will hold.
@@ -33,6 +33,8 @@ pub struct FeatureRows<'a> {
     pub paths: Option<&'a [String]>,
     /// Fingerprint of the backbone.
     pub fingerprint: Option<&'a str>,
+    /// The published data set that was encoded.
+    pub published: Option<&'static PublishedDataset>,
     /// Tensors that belong beside them, such as `text_features`.
     pub others: &'a [NamedTensor<'a>],
 }
@@ -78,6 +80,10 @@ impl FeatureRows<'_> {
         metadata.extend(
             self.fingerprint
                 .map(|text| (FINGERPRINT.to_owned(), text.to_owned())),
+        );
+        metadata.extend(
+            self.published
+                .map(|published| (DATASET.to_owned(), published.name().to_owned())),
         );
         write_checked(path, &tensors, &metadata, |written| {
             FeaturesFile::from_file(written, path).map(drop)

@@ -1,13 +1,18 @@
 //! Few-shot sampling exactly as the published protocol: the same seed draws the same examples.
 
 use super::python_random::PythonRandom;
-use super::{DataError, DataWarning, Dataset, Example, Result};
+use super::{DataError, DataWarning, Dataset, Example, Result, Split, few_shot_file};
 
 /// Validation examples of a class, at most; the protocol's constant.
 const MAX_VALIDATION_SHOTS: usize = 4;
 
 impl Dataset {
-    /// Draws `shots` training examples of each class and up to 4 validation examples; the test split stays whole.
+    /// Draws `shots` training examples of each class and up to 4 validation examples; the test split stays whole, and
+    /// with it ImageNet's validation split, which is the same.
+    ///
+    /// Where the data set's folder keeps the sample that the official code drew for these shots and this seed
+    /// (`split_fewshot/shot_{shots}-seed_{seed}.pkl`), that one is taken, as the official code takes it, and
+    /// [`DataWarning::FewShotFileUsed`] says so. The file is parsed, never run.
     ///
     /// This is the sampler of CoOp (Dassl's `generate_fewshot_dataset` after `random.seed(seed)`): classes in the order
     /// of their first example, Python's `random.sample` within each, train before val. A class with fewer examples
@@ -15,26 +20,32 @@ impl Dataset {
     /// [`Dataset::subset`] afterwards, as published.
     ///
     /// # Errors
-    /// [`DataError::NoShots`] if `shots` is 0.
+    /// [`DataError::NoShots`] if `shots` is 0; [`DataError::FewShotFile`] and [`DataError::Io`] for a kept sample that
+    /// is damaged or was drawn from another split.
     pub fn few_shot(&self, shots: usize, seed: u64) -> Result<Dataset> {
         if shots == 0 {
             return Err(DataError::NoShots);
         }
-        let mut random = PythonRandom::new(seed);
-        let train = sample(&self.train, shots, self.class_names.len(), &mut random);
-        let val = sample(
-            &self.val,
-            shots.min(MAX_VALIDATION_SHOTS),
-            self.class_names.len(),
-            &mut random,
-        );
-
         let mut warnings = self.warnings.clone();
+        let kept = self.few_shot_files.as_deref();
+        let (train, val) = match kept.and_then(|folder| few_shot_file::find(folder, shots, seed)) {
+            Some(path) => {
+                let examples = few_shot_file::read(&path, self, shots)?;
+                warnings.push(DataWarning::FewShotFileUsed { path });
+                examples
+            }
+            None => self.sample(shots, seed),
+        };
+        let drawn = Dataset {
+            train,
+            val,
+            ..self.clone()
+        };
         let short: Vec<_> = self
             .class_names
             .iter()
             .cloned()
-            .zip(self.class_counts(super::Split::Train))
+            .zip(drawn.class_counts(Split::Train))
             .filter(|&(_, count)| count < shots)
             .collect();
         if !short.is_empty() {
@@ -43,12 +54,22 @@ impl Dataset {
                 classes: short,
             });
         }
-        Ok(Dataset {
-            train,
-            val,
-            warnings,
-            ..self.clone()
-        })
+        Ok(Dataset { warnings, ..drawn })
+    }
+
+    /// Examples of train and val, drawn by the seed.
+    fn sample(&self, shots: usize, seed: u64) -> (Vec<Example>, Vec<Example>) {
+        let mut random = PythonRandom::new(seed);
+        let classes = self.class_names.len();
+        let train = sample(&self.train, shots, classes, &mut random);
+        let val = match self.published {
+            Some(published) if published.validates_on_test() => self.val.clone(),
+            _ => {
+                let shots = shots.min(MAX_VALIDATION_SHOTS);
+                sample(&self.val, shots, classes, &mut random)
+            }
+        };
+        (train, val)
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`open`] recognises which; [`Dataset::few_shot`] and then [`Dataset::subset`] cut it down as the published
 //! protocols do. Pictures are listed here, not decoded.
 
+mod aircraft;
 mod class_folders;
 mod class_names;
 mod coop_split;
@@ -10,7 +11,11 @@ mod error;
 mod features_file;
 mod features_writer;
 mod few_shot;
+mod few_shot_file;
+mod folder_reader;
+mod imagenet;
 mod named_features;
+mod published;
 mod python_random;
 
 use std::fmt;
@@ -25,6 +30,7 @@ pub use error::{DataError, DataWarning, Result};
 pub use features_file::FeaturesFile;
 pub use features_writer::{FeatureRows, NamedTensor, TensorValues, write_tensors};
 pub use named_features::{NamedFeatures, NamedRows};
+pub use published::PublishedDataset;
 
 /// Extensions of the pictures that can be decoded, in lower case.
 const PICTURE_EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
@@ -55,6 +61,8 @@ pub enum DatasetKind {
     ClassFolders,
     /// A folder of pictures with a `split_zhou_*.json`.
     CoopSplit,
+    /// The lists or numbered folders of FGVC-Aircraft, ImageNet and its variants.
+    PublishedLayout,
     /// A safetensors file of image features.
     FeaturesFile,
 }
@@ -115,7 +123,10 @@ pub struct Dataset {
     pub root: PathBuf,
     /// What it was made from.
     pub kind: DatasetKind,
-    /// Names as they stand on disk, by label. No two of them give the same prompt.
+    /// Which of the published data sets it is, or was encoded from; absent for a data set of one's own.
+    pub published: Option<&'static PublishedDataset>,
+    /// Names by label, as they stand on disk or as published. No two of them give the same prompt, except in ImageNet's
+    /// list ([`DataWarning::SameNames`]).
     pub class_names: Vec<String>,
     /// Examples to learn from. Empty in a data set that is for evaluation only.
     pub train: Vec<Example>,
@@ -125,6 +136,9 @@ pub struct Dataset {
     pub test: Vec<Example>,
     /// The rows that [`Input::FeatureRow`] refers to. Their labels are those before any [`Dataset::subset`].
     pub features: Option<Arc<FeaturesFile>>,
+    /// Where samples that the official code has drawn would be kept; [`Dataset::few_shot`] looks there first. Absent
+    /// where there are none, and in a subset, whose labels are others.
+    pub few_shot_files: Option<PathBuf>,
     /// What its user should know.
     pub warnings: Vec<DataWarning>,
 }
@@ -132,6 +146,9 @@ pub struct Dataset {
 /// Opens the data set at `path`, recognised by its content:
 /// - a features file (safetensors with `image_features`, `labels` and class names, see [`FeaturesFile`]);
 /// - a folder with a `split_zhou_*.json` and the folder of pictures that it lists;
+/// - a published data set in its own layout ([`PublishedDataset`]): FGVC-Aircraft by its lists, ImageNet by
+///   `images/{train,val}/n*/` and `classnames.txt`, its variants for evaluation only; EuroSAT, Caltech-101, Food-101 and
+///   DTD also without their split files: then split 50/20/30, with class names cleaned up as published;
 /// - a folder of class folders, or of `train/`, `val/`, `test/` with class folders below each. A class is named as its
 ///   folder; its pictures may lie deeper. Without `test/`, `val/` serves as both; with neither, or without any of the
 ///   three, the pictures of each class are split 50/20/30.
@@ -149,6 +166,8 @@ pub fn open(path: &Path, seed: u64) -> Result<Dataset> {
         features_file::open_dataset(path)?
     } else if let Some(split_file) = coop_split::find(path)? {
         coop_split::open(path, &split_file)?
+    } else if let Some(dataset) = published::open(path, seed)? {
+        dataset
     } else {
         class_folders::open(path, seed)?
     };
@@ -181,6 +200,11 @@ impl Dataset {
             Split::Val => &self.val,
             Split::Test => &self.test,
         }
+    }
+
+    /// The hand-written template that the official code gives this data set, if it is a published one.
+    pub fn published_template(&self) -> Option<&'static str> {
+        self.published.and_then(PublishedDataset::template)
     }
 
     /// Number of examples of each class in a split, by label.
@@ -231,11 +255,16 @@ impl Dataset {
         Dataset {
             root: self.root.clone(),
             kind: self.kind,
+            published: self.published,
             class_names: self.class_names[labels.clone()].to_vec(),
             train: of_classes(&self.train),
             val: of_classes(&self.val),
             test: of_classes(&self.test),
             features: self.features.clone(),
+            few_shot_files: match subset {
+                Subset::All => self.few_shot_files.clone(),
+                Subset::Base | Subset::New => None,
+            },
             warnings: self.warnings.clone(),
         }
     }

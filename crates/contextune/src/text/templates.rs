@@ -126,13 +126,19 @@ impl TemplateSet {
             })?;
             return TemplateSet::new(lines.trim_start_matches('\u{feff}'), argument);
         }
-        match NAMED.iter().find(|(name, _)| *name == argument) {
-            Some((name, lines)) => TemplateSet::new(lines, name),
+        match Self::lines_of(argument) {
+            Some(lines) => TemplateSet::new(lines, argument),
             None => Err(TextError::UnknownTemplates {
                 argument: argument.to_owned(),
                 known: Self::names().collect(),
             }),
         }
+    }
+
+    /// The lines of a set that is known by name.
+    pub(crate) fn lines_of(name: &str) -> Option<&'static str> {
+        let known = NAMED.iter().find(|(known, _)| *known == name);
+        known.map(|(_, lines)| *lines)
     }
 
     /// Names of the sets that [`from_argument`](Self::from_argument) knows.
