@@ -35,6 +35,7 @@ enum Command {
     Eval(commands::eval::Arguments),
     Predict(commands::predict::Arguments),
     Encode(commands::encode::Arguments),
+    Data(commands::data::Arguments),
     Tokenize(commands::tokenize::Arguments),
     Pretrain(commands::pretrain::Arguments),
 }
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
             Command::Eval(arguments) => commands::eval::run(arguments, &context),
             Command::Predict(arguments) => commands::predict::run(arguments, &context),
             Command::Encode(arguments) => commands::encode::run(arguments, &context),
+            Command::Data(arguments) => commands::data::run(arguments, &context),
             Command::Tokenize(arguments) => commands::tokenize::run(arguments, &context),
             Command::Pretrain(arguments) => commands::pretrain::run(arguments, &context),
         });

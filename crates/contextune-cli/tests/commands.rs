@@ -489,6 +489,58 @@ fn texts_and_classes_are_encoded_and_tokenized() {
 }
 
 #[test]
+fn the_drawn_sample_is_the_official_one() {
+    let folder = TempDir::new().unwrap();
+    let data = text(folder.path());
+    let split_file = folder.path().join("split_zhou_Synthetic.json");
+    fs::copy(golden("split_zhou_Synthetic.json"), split_file).unwrap();
+    let picture = folder.path().join("images/class_7/train_0008.jpg");
+    fs::create_dir_all(picture.parent().unwrap()).unwrap();
+    fs::write(picture, b"").unwrap();
+    let sample = |shots: &str, seed: &str| {
+        ["data", "sample", data, "--shots", shots, "--seed", seed].map(str::to_owned)
+    };
+
+    let official = fs::read_to_string(golden("fewshot_samples.json")).unwrap();
+    for expected in json(&official).as_array().unwrap() {
+        let arguments = sample(
+            &expected["shots"].to_string(),
+            &expected["seed"].to_string(),
+        );
+        let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let lines = answer(&arguments);
+        arguments.push("--json");
+        let drawn = json(&answer(&arguments));
+        let mut drawn_lines = Vec::new();
+        for split in ["train", "val"] {
+            let mut paths = Vec::new();
+            for picture in drawn[split].as_array().unwrap() {
+                let (path, class_name) = (&picture["path"], &picture["classname"]);
+                let (path, class_name) = (path.as_str().unwrap(), class_name.as_str().unwrap());
+                assert_eq!(path.split_once('/').unwrap().0, class_name);
+                assert_eq!(class_name, format!("class_{}", picture["label"]));
+                drawn_lines.push(format!(
+                    "{split}\t{}\t{class_name}\t{path}",
+                    picture["label"]
+                ));
+                paths.push(path);
+            }
+            assert_eq!(json!(paths), expected[split]);
+        }
+        assert!(lines.lines().eq(drawn_lines), "{lines}");
+    }
+
+    // A sample that the official code has kept is taken, and it is said.
+    let kept = folder.path().join("split_fewshot/shot_1-seed_1.pkl");
+    fs::create_dir(kept.parent().unwrap()).unwrap();
+    fs::copy(golden("split_fewshot/shot_1-seed_1.pkl"), &kept).unwrap();
+    let output = contextune(&sample("1", "1").each_ref().map(String::as_str));
+    let remarks = String::from_utf8(output.stderr).unwrap();
+    assert!(remarks.contains(text(&kept)), "{remarks}");
+    failure(2, &["data", "sample", data, "--shots", "0"]);
+}
+
+#[test]
 fn a_corrupt_picture_is_left_out_and_counted_or_stops_a_strict_run() {
     let folder = TempDir::new().unwrap();
     let data = class_folders(folder.path());

@@ -1,6 +1,7 @@
 //! One file for each subcommand.
 
 pub mod classify;
+pub mod data;
 pub mod demo;
 pub mod encode;
 pub mod eval;
