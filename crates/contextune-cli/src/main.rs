@@ -3,9 +3,9 @@
 mod commands;
 mod examples;
 mod interrupt;
-mod learned;
 mod options;
 mod screen;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use clap::{Args, ValueEnum};
 use contextune::backbone::Activation;
+use contextune::features::EncodingOptions;
 use contextune::model::{Model, ModelOptions};
 
 use crate::interrupt::Interrupt;
@@ -38,6 +39,23 @@ pub struct Everywhere {
         help_heading = "Everywhere"
     )]
     threads: usize,
+    /// Where features are kept so that no picture is encoded twice; without it CONTEXTUNE_CACHE, or contextune in the
+    /// system's folder for caches.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FOLDER",
+        help_heading = "Everywhere"
+    )]
+    cache: Option<PathBuf>,
+    /// Keep no features, use none that were kept.
+    #[arg(
+        long,
+        global = true,
+        conflicts_with = "cache",
+        help_heading = "Everywhere"
+    )]
+    no_cache: bool,
     /// No progress, no remarks: only the answer and errors.
     #[arg(long, short, global = true, help_heading = "Everywhere")]
     quiet: bool,
@@ -58,6 +76,8 @@ pub struct Context {
     pub screen: Screen,
     /// Ctrl-C.
     pub interrupt: Interrupt,
+    /// Root of the cache, if there is to be one.
+    pub cache: Option<PathBuf>,
 }
 
 impl Everywhere {
@@ -76,6 +96,13 @@ impl Everywhere {
             device,
             screen: Screen::new(self.quiet),
             interrupt: Interrupt::listen()?,
+            cache: match (self.no_cache, &self.cache) {
+                (true, _) => None,
+                (false, Some(folder)) => Some(folder.clone()),
+                (false, None) => std::env::var_os("CONTEXTUNE_CACHE")
+                    .map(PathBuf::from)
+                    .or_else(|| Some(dirs::cache_dir()?.join("contextune"))),
+            },
         })
     }
 }
@@ -93,8 +120,7 @@ pub struct ModelArguments {
 }
 
 /// See [`Activation`].
-#[derive(Clone, Copy, Debug, ValueEnum, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum ActivationName {
     /// As in OpenAI's models and OpenCLIP's -quickgelu models.
     Quickgelu,
@@ -102,30 +128,48 @@ pub enum ActivationName {
     Gelu,
 }
 
+impl From<ActivationName> for Activation {
+    fn from(name: ActivationName) -> Self {
+        match name {
+            ActivationName::Quickgelu => Self::QuickGelu,
+            ActivationName::Gelu => Self::Gelu,
+        }
+    }
+}
+
 impl ModelArguments {
     /// Opens the model; remarks about it go to the screen.
     pub fn open(&self, context: &Context) -> Result<Model> {
-        let activation = self.activation.map(|name| match name {
-            ActivationName::Quickgelu => Activation::QuickGelu,
-            ActivationName::Gelu => Activation::Gelu,
-        });
-        let options = ModelOptions { activation };
-        let bar = context.screen.bytes("fetch");
-        let model = Model::open(
-            self.model.as_deref(),
-            options,
-            &context.device,
-            |progress| {
-                bar.set_length(progress.total);
-                bar.set_position(progress.done);
-                bar.set_message(progress.file.to_owned());
-            },
-        )?;
-        bar.finish_and_clear();
-        for warning in model.warnings() {
-            context.screen.remark(warning);
+        let options = ModelOptions {
+            activation: self.activation.map(Into::into),
+        };
+        open_model(self.model.as_deref(), options, context)
+    }
+}
+
+/// Opens a model; remarks about it go to the screen.
+pub fn open_model(name: Option<&str>, options: ModelOptions, context: &Context) -> Result<Model> {
+    let bar = context.screen.bytes("fetch");
+    let model = Model::open(name, options, &context.device, |progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+        bar.set_message(progress.file.to_owned());
+    })?;
+    bar.finish_and_clear();
+    for warning in model.warnings() {
+        context.screen.remark(warning);
+    }
+    Ok(model)
+}
+
+impl PictureArguments {
+    /// How pictures become features; they are kept where the context says.
+    pub fn encoding(&self, context: &Context) -> EncodingOptions {
+        EncodingOptions {
+            honour_exif: self.exif,
+            strict: self.strict,
+            cache: context.cache.clone(),
         }
-        Ok(model)
     }
 }
 
@@ -146,4 +190,13 @@ pub struct PicturePaths {
     /// Pictures, or folders of pictures.
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
+}
+
+/// The elements of a tensor of 32-bit floats.
+pub fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
+    tensor
+        .inner()
+        .into_data()
+        .try_to_vec()
+        .context("the model computes in 32-bit floats")
 }

@@ -9,16 +9,18 @@ use common::{Golden, assert_values_close, elements};
 use contextune::backbone::{
     Activation, ImageTower, ParameterSource, PromptLayout, Row, TextTower, TextTowerConfig,
 };
+use contextune::features::LabelledFeatures;
 use contextune::objective::similarity;
 use contextune::prompt::{
-    Classification,
-    coop::{CONTEXT, CoOp, ContextLayout, Initialisation, Placeholder, Position, placeholders},
+    Classification, Prompt, TrainingViews,
+    cocoop::CoCoOp,
+    coop::{CONTEXT, CoOp, ContextLayout, Placeholder, Position, placeholders},
     zeroshot,
 };
 use contextune::text::{TemplateSet, TextError, Tokenizer};
 use contextune::train::{
-    EpochMetrics, FitSettings, Observer, Optimizer, Parameters, Progress, Schedule, Step, Task,
-    TrainError, TrainingState, fit,
+    EpochMetrics, FitSettings, Observer, Optimizer, Parameters, Progress, Schedule, Step,
+    StepOutcome, Task, TrainError, TrainingState, fit,
 };
 use proptest::prelude::*;
 
@@ -108,10 +110,15 @@ fn coop_builds_and_initialises_prompts_as_the_official_code_does() {
     let names: Vec<String> = serde_json::from_str(&expected.metadata("classnames")).unwrap();
     let tokenizer = Tokenizer::clip(1024).unwrap();
     let words = tokenizer.encode(&expected.metadata("ctx_init")).unwrap();
-    let context = Initialisation::Tokens(words.clone()).context(&clip.text, words.len());
-    expected.assert_close("ctx0", context, 0.0);
+    expected.assert_close("ctx0", clip.text.embed(&words), 0.0);
     // The official placeholders are the words themselves here: only what follows them stays.
-    let ours = placeholders(&tokenizer, &names, words.len(), 77).unwrap();
+    let layout = ContextLayout {
+        length: words.len(),
+        class_specific: false,
+        position: Position::End,
+        published_words: None,
+    };
+    let ours = placeholders(&tokenizer, &names, &layout, 77).unwrap();
     for (ours, official) in ours.iter().zip(expected.prompts("prompts_tokens")) {
         assert_eq!(ours.ids[1 + words.len()..], official[1 + words.len()..]);
     }
@@ -124,22 +131,23 @@ fn unusual_names_and_lengths_of_context_make_prompts_or_an_error() {
     let clip = common::model("clip_vit.safetensors", &device);
     let tokenizer = Tokenizer::clip(1024).unwrap();
     let names = ["...", "!!", "wow!?", ".", "dog"].map(str::to_owned);
-    let placeholders_of = |length| placeholders(&tokenizer, &names, length, 77);
+    let layout_of = |length, position| ContextLayout {
+        length,
+        class_specific: true,
+        position,
+        published_words: None,
+    };
     for position in [Position::End, Position::Middle, Position::Front] {
-        let layout = ContextLayout {
-            length: 4,
-            class_specific: true,
-            position,
-        };
-        let placeholders = placeholders_of(layout.length).unwrap();
+        let layout = layout_of(4, position);
+        let placeholders = placeholders(&tokenizer, &names, &layout, 77).unwrap();
         for placeholder in &placeholders {
             assert!(placeholder.ids.len() > 1 + layout.length + placeholder.name_length);
         }
-        CoOp::new(&clip.text, clip.logit_scale.clone(), &placeholders, layout).unwrap();
+        CoOp::new(&clip.text, clip.logit_scale.clone(), &placeholders, &layout).unwrap();
     }
     for length in [76, 1_000_000_000_000] {
         assert!(matches!(
-            placeholders_of(length),
+            placeholders(&tokenizer, &names, &layout_of(length, Position::End), 77),
             Err(TextError::TooLong { .. })
         ));
     }
@@ -175,6 +183,7 @@ fn coop_replays(name: &str, weight_decay: f32) {
         length: expected.metadata("n_ctx").parse().unwrap(),
         class_specific: parts[2] == "csc",
         position: parts[3].parse().unwrap(),
+        published_words: None,
     };
     let names: Vec<String> = serde_json::from_str(&expected.metadata("classnames")).unwrap();
     let tokenizer = Tokenizer::clip(1024).unwrap();
@@ -187,15 +196,16 @@ fn coop_replays(name: &str, weight_decay: f32) {
             name_length: tokenizer.encode(&name).unwrap().len(),
         })
         .collect();
-    let coop = CoOp::new(&clip.text, clip.logit_scale, &prompts, layout).unwrap();
-    let labels: Vec<usize> = expected
-        .integers("labels")
-        .iter()
-        .map(|&label| label as usize)
-        .collect();
-    let examples = labels.len();
-    let images = expected.tensor("image_features", &device);
-    let task = Classification::new(coop, images, labels, examples, 1);
+    let coop = CoOp::new(&clip.text, clip.logit_scale, &prompts, &layout).unwrap();
+    let features = labelled(&expected);
+    let task = Classification::new(
+        &coop,
+        &features,
+        TrainingViews::Whole,
+        usize::MAX,
+        1,
+        &device,
+    );
     let mut parameters = Parameters::default();
     match layout.class_specific {
         false => parameters.insert(CONTEXT, expected.tensor::<2>("ctx0", &device)),
@@ -203,38 +213,127 @@ fn coop_replays(name: &str, weight_decay: f32) {
     }
 
     // The first forward and backward pass.
-    let text_features = task.prompt().text_features(&parameters).unwrap();
+    let text_features = coop.text_features(&parameters).unwrap();
     expected.assert_close("text_features", text_features, TOLERANCE);
-    let leaves = parameters.tracked();
+    let first = first_step(&task, &parameters);
+    assert_loss(name, first.loss, expected.values("loss").0[0]);
+    let gradient = elements(first.gradients[CONTEXT].clone());
+    assert_values_close(name, &gradient, &expected.values("grad_ctx0").0, TOLERANCE);
+
+    // The official steps, through the one loop.
+    let learned = official_steps(name, &task, &expected, parameters, weight_decay);
+    let actual = learned.data(CONTEXT).unwrap();
+    assert_moved(
+        name,
+        &actual,
+        &expected,
+        ("ctx0", "ctx_final"),
+        MOVED_TOLERANCE,
+    );
+}
+
+#[test]
+fn cocoop_learns_as_the_official_code_does() {
+    for name in ["cocoop_vit", "cocoop_rn"] {
+        let device = Device::flex();
+        let model = name.replace("cocoop", "clip") + ".safetensors";
+        let clip = common::model(&model, &device);
+        let expected = Golden::open(&format!("{name}.safetensors"));
+        let names: Vec<String> = serde_json::from_str(&expected.metadata("classnames")).unwrap();
+        let layout = ContextLayout {
+            length: expected.metadata("n_ctx").parse().unwrap(),
+            class_specific: false,
+            position: Position::End,
+            published_words: None,
+        };
+        let tokenizer = Tokenizer::clip(1024).unwrap();
+        let prompts = placeholders(&tokenizer, &names, &layout, 77).unwrap();
+        let prompt = CoCoOp::new(&clip.text, clip.logit_scale, prompts, layout.length).unwrap();
+        let features = labelled(&expected);
+        let task = Classification::new(
+            &prompt,
+            &features,
+            TrainingViews::Whole,
+            usize::MAX,
+            1,
+            &device,
+        );
+        let mut parameters = Parameters::default();
+        for learned in COCOOP_PARAMETERS {
+            let (values, shape) = expected.values(&format!("param.{learned}"));
+            parameters.insert_data(learned, &shape, values, &device);
+        }
+
+        let images = features.first_views(&device);
+        let logits = prompt.logits(&parameters, images.clone()).unwrap();
+        expected.assert_close("logits", logits.clone(), TOLERANCE);
+        // A picture alone gets the logits that it gets among others.
+        let alone = prompt.logits(&parameters, images.narrow(0, 2, 1)).unwrap();
+        let among = elements(logits.narrow(0, 2, 1));
+        assert_values_close(name, &elements(alone), &among, 1e-5);
+
+        let first = first_step(&task, &parameters);
+        assert_loss(name, first.loss, expected.values("loss").0[0]);
+        for learned in COCOOP_PARAMETERS {
+            let gradient = elements(first.gradients[learned].clone());
+            let official = expected.values(&format!("grad.{learned}")).0;
+            assert_values_close(learned, &gradient, &official, TOLERANCE);
+        }
+        let final_ones = official_steps(name, &task, &expected, parameters, 5e-4);
+        for learned in COCOOP_PARAMETERS {
+            let names = (format!("param.{learned}"), format!("final.{learned}"));
+            let actual = final_ones.data(learned).unwrap();
+            assert_moved(name, &actual, &expected, (&names.0, &names.1), 1e-4);
+        }
+    }
+}
+
+const COCOOP_PARAMETERS: [&str; 5] = [
+    "ctx",
+    "meta_net.linear1.weight",
+    "meta_net.linear1.bias",
+    "meta_net.linear2.weight",
+    "meta_net.linear2.bias",
+];
+
+/// Image features and labels of a golden file.
+fn labelled(golden: &Golden) -> LabelledFeatures {
+    let labels = golden.integers("labels");
+    let labels = labels.into_iter().map(|label| label as usize).collect();
+    let (features, shape) = golden.values("image_features");
+    LabelledFeatures::new(&features, shape[1], 1, labels)
+}
+
+fn first_step(task: &impl Task, parameters: &Parameters) -> StepOutcome {
     let progress = Progress {
         epoch: 0,
         epochs: 1,
         step: 0,
         steps: 1,
     };
-    let first = task
-        .loss(
-            &leaves,
-            Step {
-                progress,
-                batch: &task.batches(0)[0],
-            },
-        )
-        .unwrap();
-    let loss: f32 = first.loss.clone().inner().into_scalar();
-    let expected_loss = expected.values("loss").0[0];
-    assert!(
-        (loss - expected_loss).abs() <= 1e-4 * expected_loss + 1e-5,
-        "{name}: loss {loss}"
-    );
-    let gradients = leaves.gradients(&mut first.loss.backward());
-    let gradient = elements(gradients[CONTEXT].clone());
-    assert_values_close(name, &gradient, &expected.values("grad_ctx0").0, TOLERANCE);
+    let batch = &task.batches(0)[0];
+    task.step(&parameters.tracked(), Step { progress, batch })
+        .unwrap()
+}
 
-    // The official steps, through the one loop.
-    let rates = expected.values("lrs").0;
+#[track_caller]
+fn assert_loss(what: &str, loss: f32, expected: f32) {
+    assert!(
+        (loss - expected).abs() <= 1e-4 * expected + 1e-5,
+        "{what}: loss {loss}, expected {expected}"
+    );
+}
+
+/// As many full-batch steps as the golden file has rates; their losses are compared.
+fn official_steps(
+    name: &str,
+    task: &impl Task,
+    expected: &Golden,
+    parameters: Parameters,
+    weight_decay: f32,
+) -> Parameters {
     let settings = FitSettings {
-        epochs: rates.len(),
+        epochs: expected.values("lrs").0.len(),
         learning_rate: 0.002,
         optimizer: Optimizer::Sgd {
             momentum: 0.9,
@@ -244,25 +343,27 @@ fn coop_replays(name: &str, weight_decay: f32) {
     };
     let mut state = TrainingState::new(parameters);
     let mut losses = Losses::default();
-    fit(&task, &settings, &mut state, &mut losses).unwrap();
-    for (epoch, (loss, expected)) in losses
-        .losses
-        .iter()
-        .zip(expected.values("losses").0)
-        .enumerate()
-    {
-        assert!(
-            (loss - expected).abs() <= 1e-4 * expected + 1e-5,
-            "{name}: loss of epoch {epoch} is {loss}, expected {expected}"
-        );
+    fit(task, &settings, &mut state, &mut losses).unwrap();
+    for (loss, expected) in losses.losses.iter().zip(expected.values("losses").0) {
+        assert_loss(name, *loss, expected);
     }
-    let (initial, _) = expected.values("ctx0");
-    let moved = |context: Vec<f32>| -> Vec<f32> {
-        context.iter().zip(&initial).map(|(a, b)| a - b).collect()
-    };
-    let actual = moved(state.parameters.data(CONTEXT).unwrap());
-    let official = moved(expected.values("ctx_final").0);
-    assert_values_close(name, &actual, &official, MOVED_TOLERANCE);
+    state.parameters
+}
+
+/// What the optimiser moved, final − initial.
+#[track_caller]
+fn assert_moved(
+    what: &str,
+    actual: &[f32],
+    expected: &Golden,
+    (initial, last): (&str, &str),
+    tolerance: f64,
+) {
+    let (initial, _) = expected.values(initial);
+    let moved =
+        |values: &[f32]| -> Vec<f32> { values.iter().zip(&initial).map(|(a, b)| a - b).collect() };
+    let official = moved(&expected.values(last).0);
+    assert_values_close(what, &moved(actual), &official, tolerance);
 }
 
 #[derive(Default)]

@@ -10,9 +10,8 @@ use contextune::prompt::zeroshot;
 use contextune::text::TemplateSet;
 use serde::Serialize;
 
-use super::train::values;
 use crate::examples;
-use crate::options::{Context, ModelArguments, PictureArguments, PicturePaths};
+use crate::options::{Context, ModelArguments, PictureArguments, PicturePaths, values};
 
 /// Classes shown for each picture.
 const SHOWN: usize = 5;

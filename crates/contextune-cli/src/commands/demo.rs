@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use contextune::data::Split;
 use contextune::model::{Model, ModelOptions};
-use contextune::run::RunFolder;
+use contextune::prompt::Method;
+use contextune::prompt::coop::{ContextLayout, Position};
+use contextune::prompt::zeroshot::ZeroShotSettings;
+use contextune::run::{RecipeName, RunFolder, Settings};
 use contextune::text::TemplateSet;
 use include_dir::{Dir, include_dir};
 
-use super::train::{self, Settings};
+use super::train;
 use crate::examples;
 use crate::options::Context;
 
@@ -28,6 +31,8 @@ const TASKS: [(&str, &str); 2] = [
 ];
 /// Training pictures of each class.
 const SHOTS: [usize; 3] = [1, 4, 16];
+/// Context vectors of a prompt.
+const CONTEXT_VECTORS: usize = 16;
 /// Where everything goes, below the current folder.
 const FOLDER: &str = "contextune-demo";
 
@@ -88,7 +93,7 @@ fn run_task(
     let runs = folder.join("runs").join(task);
     let run = |name: &str, settings: Settings| -> Result<f32> {
         let folder = RunFolder::create(&runs.join(name), &settings, true)?;
-        Ok(train::train(&settings, &dataset, model, &folder, context)?.accuracy)
+        Ok(train::learn(&settings, &dataset, model, &folder, context)?.accuracy)
     };
 
     // Every template is tried on the test pictures: the best of them is as good as guessing right can get.
@@ -102,30 +107,24 @@ fn run_task(
     single.push("a photo of a {}.".into());
     let mut best = (String::new(), -1.0);
     for template in single {
-        let accuracy = run(
-            "zeroshot-template",
-            Settings::zeroshot(data.into(), template.clone()),
-        )?;
+        let accuracy = run("zeroshot-template", zeroshot(data, template.clone()))?;
         if accuracy > best.1 {
             best = (template, accuracy);
         }
     }
-    run(
-        "zeroshot-template",
-        Settings::zeroshot(data.into(), best.0.clone()),
-    )?;
-    let ensemble_accuracy = run("zeroshot-ensemble", Settings::zeroshot(data.into(), all))?;
-    let coop = SHOTS
+    run("zeroshot-template", zeroshot(data, best.0.clone()))?;
+    let ensemble_accuracy = run("zeroshot-ensemble", zeroshot(data, all))?;
+    let by_shots = SHOTS
         .into_iter()
         .map(|shots| {
-            let settings = Settings::coop(data.into(), shots, false);
+            let settings = coop(data, shots, false);
             Ok((shots, run(&format!("coop-{shots}-shots"), settings)?))
         })
         .collect::<Result<_>>()?;
     let most = SHOTS[SHOTS.len() - 1];
     let class_specific_coop = run(
         &format!("coop-class-specific-{most}-shots"),
-        Settings::coop(data.into(), most, true),
+        coop(data, most, true),
     )?;
     Ok(Outcome {
         task,
@@ -134,10 +133,32 @@ fn run_task(
         best_template: best.0,
         best_template_accuracy: best.1,
         ensemble_accuracy,
-        coop,
+        coop: by_shots,
         class_specific_coop: (most, class_specific_coop),
         runs,
     })
+}
+
+/// Words, one template a line.
+fn zeroshot(data: &Path, templates: String) -> Settings {
+    let method = Method::Zeroshot(ZeroShotSettings { templates });
+    Settings::new(data.into(), method, None, RecipeName::Published)
+}
+
+/// CoOp with one context for all classes or one for each.
+fn coop(data: &Path, shots: usize, class_specific: bool) -> Settings {
+    let layout = ContextLayout {
+        length: CONTEXT_VECTORS,
+        class_specific,
+        position: Position::End,
+        published_words: None,
+    };
+    Settings::new(
+        data.into(),
+        Method::Coop(layout),
+        Some(shots),
+        RecipeName::Fast,
+    )
 }
 
 fn print(outcome: &Outcome) {

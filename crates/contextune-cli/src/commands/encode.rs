@@ -8,9 +8,8 @@ use contextune::data::{self, FeatureRows, NamedTensor, Split, TensorValues};
 use contextune::prompt::zeroshot;
 use contextune::text::{Overlong, TemplateSet};
 
-use super::train::values;
 use crate::examples;
-use crate::options::{Context, ModelArguments, PictureArguments, WrongUsage};
+use crate::options::{Context, ModelArguments, PictureArguments, WrongUsage, values};
 
 /// Write features of pictures and texts to a safetensors file.
 ///

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use contextune::data::{self, NamedTensor, Split, TensorValues};
+use contextune::data::{self, NamedTensor, Split, Subset, TensorValues};
+use contextune::evaluate::Accuracy;
+use contextune::features::{ExampleEncoder, Views};
+use contextune::prompt;
+use contextune::run::{Learned, per_class};
 use serde::Serialize;
 
-use super::train::{measure, per_class};
-use crate::examples::{self, SubsetName};
-use crate::learned;
-use crate::options::Context;
+use crate::examples;
+use crate::options::{Context, open_model};
+use crate::watch::Watch;
 
 /// Measure what a run has learned.
 ///
@@ -28,8 +31,8 @@ pub struct Arguments {
     #[arg(long, default_value = "test", value_parser = examples::split)]
     split: Split,
     /// Which classes; without it those of the run, or all of other data.
-    #[arg(long, value_enum)]
-    subset: Option<SubsetName>,
+    #[arg(long, value_parser = examples::subset)]
+    subset: Option<Subset>,
     /// Write logits (N × K) and labels to this safetensors file.
     #[arg(long, value_name = "FILE")]
     logits: Option<PathBuf>,
@@ -43,7 +46,7 @@ struct Answer {
     method: String,
     data: PathBuf,
     split: String,
-    subset: SubsetName,
+    subset: Subset,
     accuracy: f32,
     correct: usize,
     examples: usize,
@@ -52,16 +55,17 @@ struct Answer {
 
 /// Measures and prints.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
-    let mut learned = learned::open(&arguments.run, context)?;
+    let learned = Learned::open(&arguments.run, &context.device)?;
+    let settings = &learned.settings;
+    let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
+    learned.check_model(&arguments.run, &model)?;
     let subset = match (arguments.subset, &arguments.data) {
         (Some(subset), _) => subset,
-        (None, None) => learned.settings.subset,
-        (None, Some(_)) => SubsetName::All,
+        (None, None) => settings.subset,
+        (None, Some(_)) => Subset::All,
     };
-    let path = arguments
-        .data
-        .unwrap_or_else(|| learned.settings.data.clone());
-    let dataset = examples::open(&path, learned.settings.seed, context)?.subset(subset.into());
+    let path = arguments.data.unwrap_or_else(|| settings.data.clone());
+    let dataset = examples::open(&path, settings.seed, context)?.subset(subset);
     let chosen = dataset.split(arguments.split);
     if chosen.is_empty() {
         bail!(
@@ -70,13 +74,24 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
             arguments.split
         );
     }
-    learned.use_classes(&dataset.class_names)?;
-    let pictures = learned.settings.picture_arguments();
-    let features = examples::features(&dataset, chosen, &learned.model, &pictures, context)?;
-    let (accuracy, logits) = measure(&learned.prompt, &features, &learned.model)?;
+    let prompt = learned.prompt(&model, &dataset.class_names)?;
+    let options = settings.encoding(context.cache.clone());
+    let encoder = ExampleEncoder::new(&model, &model.fingerprint()?, options);
+    let features = encoder.labelled(&dataset, chosen, Views::Whole, &Watch::new(context))?;
+    let logits = prompt::logits(
+        &*prompt,
+        &learned.file.parameters,
+        &features,
+        &context.device,
+    )?;
+    let accuracy = Accuracy::of(&logits, features.labels(), dataset.class_names.len());
     if let Some(out) = &arguments.logits {
         let classes = dataset.class_names.len();
-        let labels: Vec<i64> = features.labels.iter().map(|&label| label as i64).collect();
+        let labels: Vec<i64> = features
+            .labels()
+            .iter()
+            .map(|&label| label as i64)
+            .collect();
         let logits = NamedTensor {
             name: "logits",
             shape: &[labels.len(), classes],
@@ -92,7 +107,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         data::write_tensors(out, &[logits, labels], &metadata)?;
     }
     let answer = Answer {
-        method: learned.prompt.method.clone(),
+        method: learned.file.method.name(),
         data: path,
         split: arguments.split.to_string(),
         subset,

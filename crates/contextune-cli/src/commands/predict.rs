@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use contextune::objective::similarity;
+use contextune::prompt;
+use contextune::run::Learned;
 
-use super::train::values;
 use crate::examples;
-use crate::learned;
-use crate::options::{Context, PictureArguments, PicturePaths};
+use crate::options::{Context, PictureArguments, PicturePaths, open_model};
+use crate::watch::Watch;
 
 /// Classify pictures with what a run has learned.
 ///
@@ -30,16 +30,23 @@ pub struct Arguments {
 /// Predicts and prints.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let paths = super::classify::pictures(&arguments.paths.paths)?;
-    let mut learned = learned::open(&arguments.run, context)?;
-    let classes = learned.prompt.class_names.clone();
-    learned.use_classes(&classes)?;
+    let learned = Learned::open(&arguments.run, &context.device)?;
+    let settings = &learned.settings;
+    let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
+    learned.check_model(&arguments.run, &model)?;
+    let classes = &learned.file.class_names;
+    let prompt = learned.prompt(&model, classes)?;
     let pictures = PictureArguments {
-        exif: learned.settings.exif,
+        exif: settings.exif,
         strict: arguments.strict,
     };
-    let (kept, rows) = examples::encode_paths(&paths, &learned.model, &pictures, context)?;
-    let texts = learned.prompt.stored_features(&context.device);
-    let texts = texts.ok_or_else(|| anyhow::anyhow!("the prompt has no classes"))?;
-    let logits = similarity::logits(rows, texts, learned.model.logit_scale()?);
-    super::classify::print(&paths, &kept, &values(logits)?, &classes, arguments.json)
+    let encoder = examples::encoder(&model, &pictures, context)?;
+    let (kept, features) = encoder.pictures(&paths, &Watch::new(context))?;
+    let logits = prompt::logits(
+        &*prompt,
+        &learned.file.parameters,
+        &features,
+        &context.device,
+    )?;
+    super::classify::print(&paths, &kept, &logits, classes, arguments.json)
 }

@@ -13,7 +13,7 @@ use contextune::backbone::{
 use contextune::checkpoint::{self, Normalization, Precision};
 use contextune::data::{Dataset, Example, Input, NamedFeatures, Split};
 use contextune::evaluate::{Retrieval, retrieval};
-use contextune::features::PictureEncoder;
+use contextune::features::{PictureEncoder, Request, View};
 use contextune::image::{self, DecodeOptions, Preprocess, RandomResizedCrop};
 use contextune::model::{Model, ModelOptions};
 use contextune::objective::similarity::normalise;
@@ -491,12 +491,22 @@ impl Evaluator<'_> {
             decoding: DecodeOptions::default(),
             device: self.context.device.clone(),
         };
-        let paths = examples
+        let requests = examples
             .iter()
-            .map(|example| picture_path(example).map(Path::to_owned))
+            .map(|example| {
+                Ok(Request {
+                    path: picture_path(example)?,
+                    view: View::Whole,
+                })
+            })
             .collect::<Result<Vec<_>>>()?;
-        let encoded = encoder.encode(&paths, |_| ());
-        if let Some((_, error)) = encoded.skipped.into_iter().next() {
+        let mut features = Vec::new();
+        let mut skipped = Vec::new();
+        encoder.encode(&requests, |batch| {
+            features.extend(batch.features);
+            skipped.extend(batch.skipped);
+        });
+        if let Some((_, error)) = skipped.into_iter().next() {
             return Err(error.into());
         }
         let mut number: BTreeMap<usize, usize> = BTreeMap::new();
@@ -516,7 +526,7 @@ impl Evaluator<'_> {
             .collect::<Result<Vec<_>, _>>()?;
         let texts = normalise(clip.text.encode_frozen(&prompts)?);
         let width = config.embedding_width;
-        let images = TensorData::new(encoded.features, [paths.len(), width]);
+        let images = TensorData::new(features, [requests.len(), width]);
         let images = normalise(Tensor::from_data(images, &self.context.device));
         let similarities: Vec<f32> = images
             .matmul(texts.transpose())

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use contextune::run::RunFolder;
+use contextune::run::{RunFolder, Settings};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::{pretrain, train};
 use crate::examples;
-use crate::options::Context;
+use crate::options::{Context, open_model};
 
 /// Go on with a run that was stopped, from its last saved epoch.
 ///
@@ -22,9 +23,17 @@ pub struct Arguments {
     json: bool,
 }
 
+/// What tells a pre-training run from others: its method has no settings of its own.
 #[derive(Deserialize)]
-struct Method {
-    method: String,
+struct Kind {
+    method: KindOfMethod,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum KindOfMethod {
+    Name(String),
+    WithSettings(IgnoredAny),
 }
 
 /// Goes on, or says that there is nothing to do.
@@ -36,12 +45,13 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
             .remark(format!("{} is finished already", arguments.run.display()));
         return Ok(());
     }
-    if folder.settings::<Method>()?.method == pretrain::METHOD {
+    let kind: Kind = folder.settings()?;
+    if matches!(&kind.method, KindOfMethod::Name(name) if name == pretrain::METHOD) {
         return pretrain::train(folder.settings()?, context, |_| Ok(folder));
     }
-    let settings: train::Settings = folder.settings()?;
-    let model = settings.model_arguments().open(context)?;
+    let settings: Settings = folder.settings()?;
+    let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
     let dataset = examples::open(&settings.data, settings.seed, context)?;
-    let result = train::train(&settings, &dataset, &model, &folder, context)?;
+    let result = train::learn(&settings, &dataset, &model, &folder, context)?;
     train::print(&result, &folder, arguments.json)
 }

@@ -90,8 +90,12 @@ impl FeatureCache {
         let mut name = blake3::Hasher::new();
         name.update(keys.as_flattened());
         let name = format!("{}.{EXTENSION}", name.finalize().to_hex());
-        let features: Vec<u8> = features.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let keys_view = TensorView::new(Dtype::U8, vec![keys.len(), KEY_BYTES], keys.as_flattened());
+        let features: Vec<u8> = features
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        let keys_view =
+            TensorView::new(Dtype::U8, vec![keys.len(), KEY_BYTES], keys.as_flattened());
         let features_view = TensorView::new(Dtype::F32, vec![keys.len(), self.width], &features);
         let tensors = BTreeMap::from([
             (KEYS, keys_view.map_err(io::Error::other)?),
@@ -108,7 +112,10 @@ impl FeatureCache {
         };
         let mut segments: Vec<PathBuf> = entries
             .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION))
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == EXTENSION)
+            })
             .collect();
         segments.sort();
         segments
@@ -164,7 +171,9 @@ mod tests {
     fn what_was_added_is_found_and_damage_is_not() {
         let root = tempfile::tempdir().unwrap();
         let cache = FeatureCache::new(root.path(), "model", 2);
-        cache.add(&[[1; 32], [2; 32]], &[1.0, 2.0, 3.0, 4.0]).unwrap();
+        cache
+            .add(&[[1; 32], [2; 32]], &[1.0, 2.0, 3.0, 4.0])
+            .unwrap();
         cache.add(&[[3; 32]], &[5.0, 6.0]).unwrap();
         fs::write(cache.folder.join("broken.safetensors"), b"cut short").unwrap();
         let found = cache.find(&[[3; 32], [9; 32], [1; 32], [3; 32]]);
@@ -176,7 +185,12 @@ mod tests {
                 Some(values)
             })
             .collect();
-        let expected = [Some(vec![5.0, 6.0]), None, Some(vec![1.0, 2.0]), Some(vec![5.0, 6.0])];
+        let expected = [
+            Some(vec![5.0, 6.0]),
+            None,
+            Some(vec![1.0, 2.0]),
+            Some(vec![5.0, 6.0]),
+        ];
         assert_eq!(values, expected);
         // Features of another width are another model's.
         assert!(FeatureCache::new(root.path(), "model", 3).find(&[[1; 32]])[0].is_none());

@@ -168,7 +168,12 @@ impl<'a> ExampleEncoder<'a> {
         let paths: Vec<&Path> = examples.iter().filter_map(picture).collect();
         let (kept, rows) = self.rows(&paths, views, watcher)?;
         let labels = kept.iter().map(|&index| examples[index].label).collect();
-        Ok(LabelledFeatures::from_rows(rows, self.width(), views.count(), labels))
+        Ok(LabelledFeatures::from_rows(
+            rows,
+            self.width(),
+            views.count(),
+            labels,
+        ))
     }
 
     /// Features of loose pictures, and which of `paths` could be read.
@@ -373,7 +378,9 @@ impl<'a> ExampleEncoder<'a> {
         if count == asked {
             return Err(FeatureError::NothingReadable { path, source });
         }
-        watcher.remark(format!("{count} pictures left out because they cannot be read"));
+        watcher.remark(format!(
+            "{count} pictures left out because they cannot be read"
+        ));
         Ok(())
     }
 }
@@ -438,7 +445,11 @@ fn keys(paths: &[&Path], views: Views) -> Vec<Option<Key>> {
     };
     pictures
         .iter()
-        .flat_map(|picture| views.each().map(move |view| picture.as_ref().map(|picture| key(picture, view))))
+        .flat_map(|picture| {
+            views
+                .each()
+                .map(move |view| picture.as_ref().map(|picture| key(picture, view)))
+        })
         .collect()
 }
 

@@ -34,7 +34,9 @@ impl LabelledFeatures {
     /// # Panics
     /// If the numbers do not fit each other, or there is nothing.
     pub fn new(features: &[f32], width: usize, views: usize, labels: Vec<usize>) -> Self {
-        let rows = features.chunks_exact(width).map(|row| Row::Here(row.into()));
+        let rows = features
+            .chunks_exact(width)
+            .map(|row| Row::Here(row.into()));
         Self::from_rows(rows.collect(), width, views, labels)
     }
 
@@ -54,8 +56,15 @@ impl LabelledFeatures {
         views: usize,
         labels: Vec<usize>,
     ) -> Self {
-        assert!(views > 0 && !labels.is_empty(), "there is at least one feature");
-        assert_eq!(rows.len(), labels.len() * views, "one row for each view of each picture");
+        assert!(
+            views > 0 && !labels.is_empty(),
+            "there is at least one feature"
+        );
+        assert_eq!(
+            rows.len(),
+            labels.len() * views,
+            "one row for each view of each picture"
+        );
         Self {
             width,
             views,

@@ -240,7 +240,12 @@ impl Task for Pretraining {
                 loss = loss + contrastive::distillation_loss(pupils, targets) * distillation.weight;
             }
         }
-        Ok(StepOutcome::backward(loss, parameters, correct, batch.len()))
+        Ok(StepOutcome::backward(
+            loss,
+            parameters,
+            correct,
+            batch.len(),
+        ))
     }
 
     fn constrain(&self, parameters: &mut Parameters) {

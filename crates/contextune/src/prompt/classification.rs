@@ -112,7 +112,9 @@ impl Task for Classification<'_> {
             .iter()
             .map(|&example| (example / views, example % views))
             .collect();
-        let labels = which.iter().map(|&(picture, _)| self.features.labels()[picture]);
+        let labels = which
+            .iter()
+            .map(|&(picture, _)| self.features.labels()[picture]);
         let batch = Batch {
             labels: indices(labels, &self.device),
             image_features: self.features.select(&which, &self.device), // [B, D]

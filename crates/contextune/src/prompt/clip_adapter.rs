@@ -83,7 +83,10 @@ impl Prompt for ClipAdapter {
         parameters: &Parameters,
         image_features: Tensor<2>,
     ) -> Result<Tensor<2>, TrainError> {
-        let (first, second) = (parameters.get::<2>(WEIGHT_1)?, parameters.get::<2>(WEIGHT_2)?);
+        let (first, second) = (
+            parameters.get::<2>(WEIGHT_1)?,
+            parameters.get::<2>(WEIGHT_2)?,
+        );
         let hidden = activation::relu(image_features.clone().matmul(first.transpose())); // [B, D / 4]
         let adapted = activation::relu(hidden.matmul(second.transpose())); // [B, D]
         let mixed = adapted * self.ratio + image_features * (1.0 - self.ratio);

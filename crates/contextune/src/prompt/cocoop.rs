@@ -35,6 +35,9 @@ const ROWS_AT_ONCE: usize = 16_384;
 pub struct CoCoOpSettings {
     /// Context vectors, M.
     pub context_length: usize,
+    /// See [`ContextLayout::published_words`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_words: Option<String>,
 }
 
 impl CoCoOpSettings {
@@ -43,7 +46,7 @@ impl CoCoOpSettings {
             length: self.context_length,
             class_specific: false,
             position: Position::End,
-            published_words: None,
+            published_words: self.published_words.clone(),
         }
     }
 }
@@ -160,7 +163,12 @@ impl CoCoOp {
         let layout = settings.layout();
         let placeholders = coop::placeholders(&tokenizer, class_names, &layout, limit)?;
         let length = settings.context_length;
-        Ok(Self::new(&text, model.logit_scale()?, placeholders, length)?)
+        Ok(Self::new(
+            &text,
+            model.logit_scale()?,
+            placeholders,
+            length,
+        )?)
     }
 
     /// The prompts of `pictures` pictures, picture by picture.
@@ -238,7 +246,9 @@ impl Prompt for CoCoOp {
         let logits = (0..pictures)
             .step_by(at_once)
             .map(|first| {
-                let some = images.clone().narrow(0, first, at_once.min(pictures - first));
+                let some = images
+                    .clone()
+                    .narrow(0, first, at_once.min(pictures - first));
                 self.logits_at_once(parameters, some)
             })
             .collect::<Result<Vec<_>, _>>()?;

@@ -297,7 +297,12 @@ impl CoOp {
         let text = model.text_tower()?;
         let limit = text.config().context_length;
         let placeholders = placeholders(&model.tokenizer()?, class_names, layout, limit)?;
-        Ok(Self::new(&text, model.logit_scale()?, &placeholders, layout)?)
+        Ok(Self::new(
+            &text,
+            model.logit_scale()?,
+            &placeholders,
+            layout,
+        )?)
     }
 
     /// Logarithm of the factor on the cosine, `[1]`.

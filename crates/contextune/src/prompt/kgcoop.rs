@@ -98,6 +98,11 @@ impl Prompt for KgCoOp {
         let correct = batch.correct(&logits);
         let distance = distillation_loss(texts, self.hand_written.clone());
         let loss = similarity::cross_entropy(logits, batch.labels.clone()) + distance * self.weight;
-        Ok(StepOutcome::backward(loss, leaves, correct, batch.examples()))
+        Ok(StepOutcome::backward(
+            loss,
+            leaves,
+            correct,
+            batch.examples(),
+        ))
     }
 }

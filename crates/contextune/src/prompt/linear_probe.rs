@@ -165,9 +165,15 @@ impl Regression {
         let device = self.features.device();
         let (weight, bias) = solution.split_at(self.classes * self.width);
         let tensor = |values: &[f64], shape: [usize; 2]| {
-            Tensor::from_data(TensorData::new(values.to_vec(), shape), (&device, DType::F64))
+            Tensor::from_data(
+                TensorData::new(values.to_vec(), shape),
+                (&device, DType::F64),
+            )
         };
-        (tensor(weight, [self.classes, self.width]), tensor(bias, [1, self.classes]))
+        (
+            tensor(weight, [self.classes, self.width]),
+            tensor(bias, [1, self.classes]),
+        )
     }
 
     /// log softmax of the logits, `[N, K]`.
@@ -185,7 +191,9 @@ impl CostFunction for Penalised {
         let weights = weight.clone().square().sum();
         let likelihoods = self.regression.log_likelihoods(weight, bias);
         let examples = likelihoods.dims()[0] as f64;
-        let entropy: f64 = (likelihoods * self.regression.targets.clone()).sum().into_scalar();
+        let entropy: f64 = (likelihoods * self.regression.targets.clone())
+            .sum()
+            .into_scalar();
         let weights: f64 = weights.into_scalar();
         Ok(-entropy / examples + 0.5 * self.penalty * weights)
     }
@@ -200,12 +208,18 @@ impl Gradient for Penalised {
         let likelihoods = self.regression.log_likelihoods(weight.clone(), bias);
         let examples = likelihoods.dims()[0] as f64;
         let error = (likelihoods.exp() - self.regression.targets.clone()) / examples; // [N, K]
-        let by_weight = error.clone().transpose().matmul(self.regression.features.clone())
+        let by_weight = error
+            .clone()
+            .transpose()
+            .matmul(self.regression.features.clone())
             + weight * self.penalty; // [K, D]
         let by_bias = error.sum_dim(0); // [1, K]
         let values = |tensor: Tensor<2>| tensor.into_data().try_to_vec::<f64>();
-        let mut gradient = values(by_weight).map_err(|error| argmin::core::Error::msg(format!("{error:?}")))?;
-        gradient.extend(values(by_bias).map_err(|error| argmin::core::Error::msg(format!("{error:?}")))?);
+        let mut gradient =
+            values(by_weight).map_err(|error| argmin::core::Error::msg(format!("{error:?}")))?;
+        gradient.extend(
+            values(by_bias).map_err(|error| argmin::core::Error::msg(format!("{error:?}")))?,
+        );
         Ok(gradient)
     }
 }
@@ -217,7 +231,11 @@ fn search(problem: &Regression, val: &LabelledFeatures) -> Result<Vec<f64>, Meth
         let (weight, bias) = problem.unpack(&solution);
         let features = val.first_views(&Default::default()).cast(DType::F64);
         let logits: Tensor<2> = features.matmul(weight.transpose()) + bias;
-        let logits = logits.cast(DType::F32).into_data().try_to_vec::<f32>().unwrap_or_default();
+        let logits = logits
+            .cast(DType::F32)
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap_or_default();
         let correct = Accuracy::of(&logits, val.labels(), problem.classes).correct;
         Ok((correct, solution))
     };

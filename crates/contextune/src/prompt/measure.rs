@@ -20,7 +20,9 @@ pub fn logits(
     features: &LabelledFeatures,
     device: &Device,
 ) -> Result<Vec<f32>, TrainError> {
-    let pictures: Vec<(usize, usize)> = (0..features.pictures()).map(|picture| (picture, 0)).collect();
+    let pictures: Vec<(usize, usize)> = (0..features.pictures())
+        .map(|picture| (picture, 0))
+        .collect();
     let mut all = Vec::new();
     for some in pictures.chunks(AT_ONCE) {
         let logits = prompt.logits(parameters, features.select(some, device))?;

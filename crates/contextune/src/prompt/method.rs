@@ -207,7 +207,9 @@ pub enum MethodError {
         expected: Vec<usize>,
     },
     /// A number of words other than the context has vectors.
-    #[error("the words {words:?} are {found} vectors long, the context {expected}: leave one of them out")]
+    #[error(
+        "the words {words:?} are {found} vectors long, the context {expected}: leave one of them out"
+    )]
     InitialWords {
         /// The words.
         words: String,

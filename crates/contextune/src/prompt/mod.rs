@@ -7,8 +7,8 @@ use burn::tensor::{Int, Tensor};
 use crate::objective::similarity;
 use crate::train::{Parameters, StepOutcome, TrainError};
 
-mod classification;
 pub mod class_features;
+mod classification;
 pub mod clip_adapter;
 pub mod cocoop;
 pub mod coop;
@@ -52,7 +52,12 @@ pub trait Prompt: Debug + Send + Sync {
         let logits = self.logits(leaves, batch.image_features.clone())?; // [B, K]
         let correct = batch.correct(&logits);
         let loss = similarity::cross_entropy(logits, batch.labels.clone());
-        Ok(StepOutcome::backward(loss, leaves, correct, batch.examples()))
+        Ok(StepOutcome::backward(
+            loss,
+            leaves,
+            correct,
+            batch.examples(),
+        ))
     }
 }
 
@@ -74,7 +79,11 @@ impl Batch {
     /// How many of the batch `logits` `[B, K]` classify rightly.
     pub fn correct(&self, logits: &Tensor<2>) -> usize {
         let predicted = logits.clone().inner().argmax(1).flatten::<1>(0, 1);
-        let correct: i64 = predicted.equal(self.labels.clone()).int().sum().into_scalar();
+        let correct: i64 = predicted
+            .equal(self.labels.clone())
+            .int()
+            .sum()
+            .into_scalar();
         correct as usize
     }
 }

@@ -100,7 +100,9 @@ impl Prompt for ProGrad {
 
         // A backward pass uses its graph up: each of the two gradients has a forward pass of its own.
         let logits = self.coop.logits(leaves, images.clone())?; // [B, K]
-        let divergence = -(known * activation::log_softmax(logits, 1)).sum_dim(1).mean();
+        let divergence = -(known * activation::log_softmax(logits, 1))
+            .sum_dim(1)
+            .mean();
         let reference = leaves.gradients(&mut divergence.backward());
         let logits = self.coop.logits(leaves, images)?; // [B, K]
         let correct = batch.correct(&logits);

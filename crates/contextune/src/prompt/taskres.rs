@@ -53,7 +53,10 @@ impl Learn for TaskResSettings {
             residual_scale: self.residual_scale,
             logit_scale: logit_scale.clone(),
         };
-        Ok(Box::new(ClassFeatures::new(prompt.features(parameters)?, logit_scale)))
+        Ok(Box::new(ClassFeatures::new(
+            prompt.features(parameters)?,
+            logit_scale,
+        )))
     }
 
     /// geekyutao/TaskRes, `train_regular.sh`.

@@ -233,7 +233,8 @@ fn search(
         return Ok(());
     };
     let grid = |(steps, upper): (usize, f32)| {
-        (0..steps).map(move |step| step as f32 * (upper - SEARCHED_FROM) / steps as f32 + SEARCHED_FROM)
+        (0..steps)
+            .map(move |step| step as f32 * (upper - SEARCHED_FROM) / steps as f32 + SEARCHED_FROM)
     };
     let mut best = (0, INITIAL);
     for beta in grid(SEARCHED_BETA) {

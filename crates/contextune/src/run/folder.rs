@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use serde::de::DeserializeOwned;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::files::{finite_values, replace_with};
 use crate::train::{OptimizerState, Parameters, TrainingState};

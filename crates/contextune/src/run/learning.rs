@@ -17,6 +17,9 @@ const SAVE_EVERY_SECONDS: u64 = 2;
 
 /// Watches a run.
 pub trait RunWatcher: EncodingWatcher {
+    /// Before the first epoch: so many are done already, of so many.
+    fn begin(&self, epochs_done: usize, epochs: usize);
+
     /// After every epoch, of so many; `Break` ends the run with what is learned so far saved.
     fn epoch(&self, metrics: &EpochMetrics, epochs: usize) -> ControlFlow<()>;
 }
@@ -123,6 +126,7 @@ pub fn learn(
             metrics: folder.metrics()?,
             saved: Instant::now(),
         };
+        watcher.begin(state.epochs_done, recipe.fit.epochs);
         fit(&task, &recipe.fit, &mut state, &mut keeper)?;
         folder.write_metrics(&keeper.metrics)?;
         if state.epochs_done < recipe.fit.epochs {
@@ -132,7 +136,11 @@ pub fn learn(
                 epochs: recipe.fit.epochs,
             });
         }
-        seconds += keeper.metrics.iter().map(|epoch| epoch.seconds).sum::<f64>();
+        seconds += keeper
+            .metrics
+            .iter()
+            .map(|epoch| epoch.seconds)
+            .sum::<f64>();
     }
     let started = Instant::now();
     let mut parameters = state.parameters;

@@ -49,12 +49,7 @@ pub struct StepOutcome {
 
 impl StepOutcome {
     /// The backward pass from `loss` to `leaves`, for a batch of which `correct` of `examples` were right.
-    pub fn backward(
-        loss: Tensor<1>,
-        leaves: &Parameters,
-        correct: usize,
-        examples: usize,
-    ) -> Self {
+    pub fn backward(loss: Tensor<1>, leaves: &Parameters, correct: usize, examples: usize) -> Self {
         Self {
             loss: loss.clone().inner().into_scalar(),
             gradients: leaves.gradients(&mut loss.backward()),

@@ -1,6 +1,5 @@
 //! `prompt.safetensors`: the learned tensors, what they were learned for, and the text features they give.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,648 @@
+//! The arguments of `contextune train`, and the settings they mean.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Args, Subcommand, ValueEnum};
+use contextune::data::{Dataset, Subset};
+use contextune::model::Model;
+use contextune::prompt::clip_adapter::ClipAdapterSettings;
+use contextune::prompt::cocoop::CoCoOpSettings;
+use contextune::prompt::coop::{CONTEXT, ContextLayout, InitialContext, Position};
+use contextune::prompt::format::PromptFile;
+use contextune::prompt::kgcoop::KgCoOpSettings;
+use contextune::prompt::linear_probe::LinearProbeSettings;
+use contextune::prompt::prograd::ProGradSettings;
+use contextune::prompt::taskres::TaskResSettings;
+use contextune::prompt::text_tuning::{TextBiasSettings, TextTransformSettings};
+use contextune::prompt::tip_adapter::{TipAdapterFSettings, TipAdapterSettings};
+use contextune::prompt::zeroshot::ZeroShotSettings;
+use contextune::prompt::{Method, TrainingViews};
+use contextune::run::{RecipeName, RunFolder, Settings};
+use contextune::text::TemplateSet;
+use contextune::train::Optimizer;
+
+use crate::options::{ModelArguments, PictureArguments, WrongUsage};
+
+/// Context vectors of CoOp if nothing else is said (Zhou et al. 2022).
+const CONTEXT_VECTORS: usize = 16;
+/// Words that CoCoOp and KgCoOp begin from if nothing else is said.
+const PUBLISHED_WORDS: &str = "a photo of a";
+/// The template of data sets that have none of their own.
+const TEMPLATE: &str = "a photo of a {}.";
+
+/// Learn a prompt, or measure zero-shot as a run like any other.
+///
+/// Example: contextune train coop --data photos --shots 16 --out runs/photos
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    method: MethodArguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum MethodArguments {
+    /// Words as the prompt; nothing is learned.
+    ///
+    /// Example: contextune train zeroshot --data photos --templates openai-7
+    Zeroshot(WordsArguments),
+    /// Logistic regression on image features, its strength chosen on the validation pictures.
+    ///
+    /// Example: contextune train linear-probe --data photos --shots 16
+    LinearProbe(LinearProbeArguments),
+    /// Context vectors in place of the words around a class name (CoOp).
+    ///
+    /// Example: contextune train coop --data photos --shots 16 --out runs/photos
+    Coop(CoopArguments),
+    /// Context vectors that depend on the picture (CoCoOp): better on classes that were not learned.
+    ///
+    /// Example: contextune train cocoop --data photos --shots 16 --subset base
+    Cocoop(CocoopArguments),
+    /// CoOp that stays near hand-written words (KgCoOp).
+    ///
+    /// Example: contextune train kgcoop --data photos --shots 16 --subset base
+    Kgcoop(GuidedArguments),
+    /// CoOp whose steps never go against hand-written words (ProGrad).
+    ///
+    /// Example: contextune train prograd --data photos --shots 4
+    Prograd(GuidedArguments),
+    /// A small network on the image features (CLIP-Adapter).
+    ///
+    /// Example: contextune train clip-adapter --data photos --shots 16
+    ClipAdapter(ClipAdapterArguments),
+    /// The training pictures themselves as a classifier; nothing is trained (Tip-Adapter).
+    ///
+    /// Example: contextune train tip-adapter --data photos --shots 16
+    TipAdapter(WordsArguments),
+    /// Tip-Adapter with learned keys (Tip-Adapter-F).
+    ///
+    /// Example: contextune train tip-adapter-f --data photos --shots 16
+    TipAdapterF(TunedWordsArguments),
+    /// A residual on the text feature of each class (TaskRes).
+    ///
+    /// Example: contextune train taskres --data photos --shots 16
+    Taskres(TaskresArguments),
+    /// A linear layer on the text features (baseline of CoOp's paper).
+    ///
+    /// Example: contextune train text-transform --data photos --shots 16
+    TextTransform(TunedWordsArguments),
+    /// A bias on the text features (baseline of CoOp's paper).
+    ///
+    /// Example: contextune train text-bias --data photos --shots 16
+    TextBias(TunedWordsArguments),
+}
+
+#[derive(Debug, Args)]
+struct WordsArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    #[command(flatten)]
+    templates: TemplateArguments,
+}
+
+#[derive(Debug, Args)]
+struct TunedWordsArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    #[command(flatten)]
+    templates: TemplateArguments,
+    #[command(flatten)]
+    training: TrainingArguments,
+}
+
+#[derive(Debug, Args)]
+struct LinearProbeArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    /// Inverse strength of the penalty, scikit-learn's C; without it searched as CoOp's authors do.
+    #[arg(long, value_name = "C", value_parser = positive)]
+    c: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+struct CoopArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    #[command(flatten)]
+    layout: LayoutArguments,
+    #[command(flatten)]
+    context: ContextArguments,
+    #[command(flatten)]
+    training: TrainingArguments,
+}
+
+#[derive(Debug, Args)]
+struct CocoopArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    #[command(flatten)]
+    context: ContextArguments,
+    #[command(flatten)]
+    training: TrainingArguments,
+}
+
+#[derive(Debug, Args)]
+struct GuidedArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    #[command(flatten)]
+    layout: LayoutArguments,
+    #[command(flatten)]
+    context: ContextArguments,
+    #[command(flatten)]
+    templates: TemplateArguments,
+    /// Factor of the guidance, λ; as published 8 for kgcoop, 1 for prograd.
+    #[arg(long, value_name = "FACTOR", value_parser = positive)]
+    weight: Option<f64>,
+    #[command(flatten)]
+    training: TrainingArguments,
+}
+
+#[derive(Debug, Args)]
+struct ClipAdapterArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    #[command(flatten)]
+    templates: TemplateArguments,
+    /// Share of the adapted feature, 0 to 1.
+    #[arg(long, default_value_t = 0.2, value_parser = share)]
+    ratio: f32,
+    #[command(flatten)]
+    training: TrainingArguments,
+}
+
+#[derive(Debug, Args)]
+struct TaskresArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    #[command(flatten)]
+    templates: TemplateArguments,
+    /// Factor of the residuals, α.
+    #[arg(long, value_name = "FACTOR", default_value_t = 0.5, value_parser = positive)]
+    residual_scale: f64,
+    #[command(flatten)]
+    training: TrainingArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CommonArguments {
+    #[command(flatten)]
+    pub(super) model: ModelArguments,
+    /// A folder of class folders, a published data set, or a features file.
+    #[arg(long)]
+    pub(super) data: PathBuf,
+    /// Training pictures of each class, drawn as the official code draws them; without it all.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    shots: Option<u32>,
+    /// Seed of everything random.
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+    /// Which classes, for the base-to-new protocol: all, base or new.
+    #[arg(long, default_value_t, value_parser = crate::examples::subset)]
+    subset: Subset,
+    /// Folder for the run; without it runs/METHOD-DATA.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Replace the run folder if it exists.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    pictures: PictureArguments,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+struct TemplateArguments {
+    /// A template such as "a photo of a {}.", a file with one a line, or a named set (openai-7, openai-80, …); several are
+    /// averaged as features. Without it the published template of the data set, or "a photo of a {}.".
+    #[arg(long)]
+    templates: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct LayoutArguments {
+    /// Where the class name stands among the context vectors: end, middle or front.
+    #[arg(long, default_value_t)]
+    position: Position,
+    /// A context for each class instead of one for all.
+    #[arg(long, conflicts_with = "init_words")]
+    class_specific: bool,
+}
+
+#[derive(Debug, Args)]
+struct ContextArguments {
+    /// Context vectors, M; without it as published (16 for coop and prograd, 4 for cocoop and kgcoop) or as words or a file
+    /// say.
+    #[arg(long, value_name = "M")]
+    context_length: Option<usize>,
+    /// Begin from the embeddings of these words, one vector for each of their tokens.
+    #[arg(long, value_name = "WORDS", conflicts_with = "init")]
+    init_words: Option<String>,
+    /// One vector for each word, as the official code counts; surplus tokens of a word stay behind the context.
+    #[arg(long, requires = "init_words")]
+    init_as_published: bool,
+    /// Begin from the tensors of this safetensors file, such as the prompt of an earlier run.
+    #[arg(long, value_name = "FILE")]
+    init: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct TrainingArguments {
+    /// fast, or published: what the method's authors did, with a fresh random view of each picture in every epoch.
+    #[arg(long, value_enum, default_value_t)]
+    recipe: RecipeArgument,
+    /// Passes over the training pictures.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    epochs: Option<u32>,
+    /// Pictures in a step, or "full".
+    #[arg(long, value_parser = batch_size)]
+    batch_size: Option<BatchSize>,
+    /// Highest learning rate.
+    #[arg(long, value_parser = positive)]
+    lr: Option<f64>,
+    /// Momentum of SGD.
+    #[arg(long, value_parser = share)]
+    momentum: Option<f32>,
+    /// Weight decay.
+    #[arg(long, value_parser = not_negative)]
+    weight_decay: Option<f64>,
+    /// Draw each epoch's views from so many fixed random views of each picture; 0: the pictures as they are.
+    #[arg(long, value_name = "V")]
+    views: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum RecipeArgument {
+    /// What the method's authors did.
+    Published,
+    /// About the same accuracy in a fraction of the time.
+    #[default]
+    Fast,
+}
+
+/// A number of pictures; `None` means all.
+#[derive(Clone, Copy, Debug)]
+struct BatchSize(Option<usize>);
+
+fn batch_size(text: &str) -> Result<BatchSize, String> {
+    match text {
+        "full" => Ok(BatchSize(None)),
+        _ => match text.parse() {
+            Ok(size) if size > 0 => Ok(BatchSize(Some(size))),
+            _ => Err("a batch size is a positive number or \"full\"".into()),
+        },
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        _ => Err("a positive number is needed".into()),
+    }
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value >= 0.0 && value.is_finite() => Ok(value),
+        _ => Err("a number from 0 on is needed".into()),
+    }
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("a number from 0 to 1 is needed".into()),
+    }
+}
+
+impl Arguments {
+    pub(super) fn common(&self) -> &CommonArguments {
+        match &self.method {
+            MethodArguments::Zeroshot(arguments) | MethodArguments::TipAdapter(arguments) => {
+                &arguments.common
+            }
+            MethodArguments::LinearProbe(arguments) => &arguments.common,
+            MethodArguments::Coop(arguments) => &arguments.common,
+            MethodArguments::Cocoop(arguments) => &arguments.common,
+            MethodArguments::Kgcoop(arguments) | MethodArguments::Prograd(arguments) => {
+                &arguments.common
+            }
+            MethodArguments::ClipAdapter(arguments) => &arguments.common,
+            MethodArguments::Taskres(arguments) => &arguments.common,
+            MethodArguments::TipAdapterF(arguments)
+            | MethodArguments::TextTransform(arguments)
+            | MethodArguments::TextBias(arguments) => &arguments.common,
+        }
+    }
+
+    /// All settings, resolved for this model and data set.
+    pub(super) fn settings(&self, model: &Model, dataset: &Dataset) -> Result<Settings> {
+        let common = self.common();
+        let random = InitialContext::Random;
+        let (method, initial, training) = match &self.method {
+            MethodArguments::Zeroshot(arguments) => {
+                let templates = arguments.templates.lines(dataset)?;
+                (
+                    Method::Zeroshot(ZeroShotSettings { templates }),
+                    random,
+                    None,
+                )
+            }
+            MethodArguments::TipAdapter(arguments) => {
+                let templates = arguments.templates.lines(dataset)?;
+                (
+                    Method::TipAdapter(TipAdapterSettings { templates }),
+                    random,
+                    None,
+                )
+            }
+            MethodArguments::LinearProbe(arguments) => {
+                let settings = LinearProbeSettings { c: arguments.c };
+                (Method::LinearProbe(settings), random, None)
+            }
+            MethodArguments::Coop(arguments) => {
+                let (layout, initial) =
+                    arguments
+                        .context
+                        .resolve(&arguments.layout, CONTEXT_VECTORS, None, model)?;
+                (Method::Coop(layout), initial, Some(&arguments.training))
+            }
+            MethodArguments::Cocoop(arguments) => {
+                let at_end = LayoutArguments {
+                    position: Position::End,
+                    class_specific: false,
+                };
+                let words = Some(PUBLISHED_WORDS);
+                let (layout, initial) =
+                    arguments
+                        .context
+                        .resolve(&at_end, CONTEXT_VECTORS, words, model)?;
+                let settings = CoCoOpSettings {
+                    context_length: layout.length,
+                    published_words: layout.published_words,
+                };
+                (Method::Cocoop(settings), initial, Some(&arguments.training))
+            }
+            MethodArguments::Kgcoop(arguments) => {
+                let words = match arguments.layout.class_specific {
+                    true => None,
+                    false => Some(PUBLISHED_WORDS),
+                };
+                let (layout, initial) =
+                    arguments
+                        .context
+                        .resolve(&arguments.layout, CONTEXT_VECTORS, words, model)?;
+                let settings = KgCoOpSettings {
+                    layout,
+                    templates: arguments.templates.lines(dataset)?,
+                    weight: arguments.weight.unwrap_or(8.0) as f32,
+                };
+                (Method::Kgcoop(settings), initial, Some(&arguments.training))
+            }
+            MethodArguments::Prograd(arguments) => {
+                let (layout, initial) =
+                    arguments
+                        .context
+                        .resolve(&arguments.layout, CONTEXT_VECTORS, None, model)?;
+                let settings = ProGradSettings {
+                    layout,
+                    templates: arguments.templates.lines(dataset)?,
+                    weight: arguments.weight.unwrap_or(1.0) as f32,
+                };
+                (
+                    Method::Prograd(settings),
+                    initial,
+                    Some(&arguments.training),
+                )
+            }
+            MethodArguments::ClipAdapter(arguments) => {
+                let settings = ClipAdapterSettings {
+                    templates: arguments.templates.lines(dataset)?,
+                    ratio: arguments.ratio,
+                };
+                (
+                    Method::ClipAdapter(settings),
+                    random,
+                    Some(&arguments.training),
+                )
+            }
+            MethodArguments::Taskres(arguments) => {
+                let settings = TaskResSettings {
+                    templates: arguments.templates.lines(dataset)?,
+                    residual_scale: arguments.residual_scale as f32,
+                };
+                (Method::Taskres(settings), random, Some(&arguments.training))
+            }
+            MethodArguments::TipAdapterF(arguments) => {
+                let templates = arguments.templates.lines(dataset)?;
+                let settings = TipAdapterFSettings { templates };
+                (
+                    Method::TipAdapterF(settings),
+                    random,
+                    Some(&arguments.training),
+                )
+            }
+            MethodArguments::TextTransform(arguments) => {
+                let templates = arguments.templates.lines(dataset)?;
+                let settings = TextTransformSettings { templates };
+                (
+                    Method::TextTransform(settings),
+                    random,
+                    Some(&arguments.training),
+                )
+            }
+            MethodArguments::TextBias(arguments) => {
+                let templates = arguments.templates.lines(dataset)?;
+                let settings = TextBiasSettings { templates };
+                (
+                    Method::TextBias(settings),
+                    random,
+                    Some(&arguments.training),
+                )
+            }
+        };
+        let recipe = match training {
+            Some(training) => training.recipe.into(),
+            None => RecipeName::Published,
+        };
+        let shots = common.shots.map(|shots| shots as usize);
+        let mut settings = Settings {
+            model: common.model.model.as_deref().map(absolute_model),
+            activation: common.model.activation.map(Into::into),
+            seed: common.seed,
+            subset: common.subset,
+            exif: common.pictures.exif,
+            strict: common.pictures.strict,
+            initial,
+            ..Settings::new(std::path::absolute(&common.data)?, method, shots, recipe)
+        };
+        if let Some(training) = training {
+            training.change(&mut settings)?;
+        }
+        Ok(settings)
+    }
+}
+
+/// A model's name as it is, a path from the root: a run is resumed from anywhere.
+fn absolute_model(name: &str) -> String {
+    match Path::new(name).exists() {
+        true => std::path::absolute(name)
+            .ok()
+            .and_then(|path| path.to_str().map(str::to_owned))
+            .unwrap_or_else(|| name.to_owned()),
+        false => name.to_owned(),
+    }
+}
+
+impl CommonArguments {
+    pub(super) fn folder(&self, settings: &Settings) -> Result<RunFolder> {
+        let out = self.out.clone().unwrap_or_else(|| {
+            let data = self.data.file_stem().unwrap_or_default().to_string_lossy();
+            PathBuf::from("runs").join(format!("{}-{data}", settings.method.name()))
+        });
+        Ok(RunFolder::create(&out, settings, self.force)?)
+    }
+}
+
+impl TemplateArguments {
+    /// One a line.
+    fn lines(&self, dataset: &Dataset) -> Result<String> {
+        let argument = match &self.templates {
+            Some(templates) => templates,
+            None => dataset.published_template().unwrap_or(TEMPLATE),
+        };
+        let templates = TemplateSet::from_argument(argument)?;
+        let lines: Vec<String> = templates
+            .templates()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        Ok(lines.join("\n"))
+    }
+}
+
+impl ContextArguments {
+    /// What is learned and where it begins; `words` are what the method begins from if nothing is said.
+    fn resolve(
+        &self,
+        layout: &LayoutArguments,
+        vectors: usize,
+        words: Option<&str>,
+        model: &Model,
+    ) -> Result<(ContextLayout, InitialContext)> {
+        let words = match (&self.init_words, &self.init, self.context_length) {
+            (Some(words), _, _) => Some(words.replace('_', " ")),
+            (None, None, None) => words.map(str::to_owned),
+            _ => None,
+        };
+        let initial = match (words, &self.init) {
+            (Some(words), _) => InitialContext::Words { words },
+            (None, Some(path)) => InitialContext::File {
+                path: std::path::absolute(path)?,
+            },
+            (None, None) => InitialContext::Random,
+        };
+        let found = match &initial {
+            InitialContext::Words { words } if self.init_as_published => {
+                Some(words.split(' ').count())
+            }
+            InitialContext::Words { words } => Some(model.tokenizer()?.encode(words)?.len()),
+            InitialContext::File { path } => {
+                let (_, shape) = PromptFile::read_tensor(path, CONTEXT)?; // [M, d] or [K, M, d]
+                Some(shape.iter().rev().nth(1).copied().unwrap_or(0))
+            }
+            InitialContext::Random => None,
+        };
+        let length = match (self.context_length, found) {
+            (Some(asked), Some(found)) if asked != found => {
+                return Err(WrongUsage(format!(
+                    "--context-length is {asked}, but the initialisation has {found} vectors: leave one of them out"
+                ))
+                .into());
+            }
+            (Some(length), _) | (None, Some(length)) => length,
+            (None, None) => vectors,
+        };
+        if length == 0 {
+            return Err(WrongUsage("a context has at least one vector".into()).into());
+        }
+        let published_words = match (&initial, self.init_as_published, layout.position) {
+            (InitialContext::Words { words }, true, Position::End) => Some(words.clone()),
+            (_, true, position) => {
+                return Err(WrongUsage(format!(
+                    "--init-as-published with --position {position}: the official code then takes surplus tokens for the class name; leave one of them out"
+                ))
+                .into());
+            }
+            (_, false, _) => None,
+        };
+        let layout = ContextLayout {
+            length,
+            class_specific: layout.class_specific,
+            position: layout.position,
+            published_words,
+        };
+        Ok((layout, initial))
+    }
+}
+
+impl From<RecipeArgument> for RecipeName {
+    fn from(argument: RecipeArgument) -> Self {
+        match argument {
+            RecipeArgument::Published => Self::Published,
+            RecipeArgument::Fast => Self::Fast,
+        }
+    }
+}
+
+impl TrainingArguments {
+    /// Puts explicit arguments in the recipe's place and notes which these are.
+    fn change(&self, settings: &mut Settings) -> Result<()> {
+        let training = &mut settings.training;
+        let mut changed = |name: &str| settings.changed.push(name.to_owned());
+        if let Some(epochs) = self.epochs {
+            training.fit.epochs = epochs as usize;
+            changed("epochs");
+        }
+        if let Some(BatchSize(size)) = self.batch_size {
+            training.batch_size = size;
+            changed("batch size");
+        }
+        if let Some(lr) = self.lr {
+            training.fit.learning_rate = lr as f32;
+            changed("learning rate");
+        }
+        if let Some(asked) = self.momentum {
+            match &mut training.fit.optimizer {
+                Optimizer::Sgd { momentum, .. } => *momentum = asked,
+                _ => {
+                    let message = "--momentum is for SGD; this recipe trains with another optimiser: leave it out, or choose --recipe published where that is SGD";
+                    return Err(WrongUsage(message.into()).into());
+                }
+            }
+            changed("momentum");
+        }
+        if let Some(asked) = self.weight_decay {
+            match &mut training.fit.optimizer {
+                Optimizer::Sgd { weight_decay, .. }
+                | Optimizer::Adam { weight_decay, .. }
+                | Optimizer::AdamW { weight_decay, .. } => *weight_decay = asked as f32,
+            }
+            changed("weight decay");
+        }
+        match self.views {
+            None => {}
+            Some(0) => {
+                training.views = TrainingViews::Whole;
+                changed("views");
+            }
+            Some(count) => {
+                training.views = TrainingViews::Drawn { count };
+                changed("views");
+            }
+        }
+        Ok(())
+    }
+}

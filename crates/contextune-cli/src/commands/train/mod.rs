@@ -1,0 +1,70 @@
+//! `contextune train METHOD`: a run from data to result.
+
+mod arguments;
+
+use anyhow::Result;
+use contextune::data::Dataset;
+use contextune::features::ExampleEncoder;
+use contextune::model::Model;
+use contextune::run::{self, LearnError, RunFolder, RunResult, Settings};
+
+use crate::examples;
+use crate::interrupt::Stopped;
+use crate::options::Context;
+use crate::watch::Watch;
+
+pub use arguments::Arguments;
+
+/// Trains and prints.
+pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
+    let common = arguments.common();
+    let model = common.model.open(context)?;
+    let dataset = examples::open(&common.data, common.seed, context)?;
+    let settings = arguments.settings(&model, &dataset)?;
+    let folder = common.folder(&settings)?;
+    let result = learn(&settings, &dataset, &model, &folder, context)?;
+    print(&result, &folder, common.json)
+}
+
+/// Learns what `settings` say, with progress on the screen.
+pub fn learn(
+    settings: &Settings,
+    dataset: &Dataset,
+    model: &Model,
+    folder: &RunFolder,
+    context: &Context,
+) -> Result<RunResult> {
+    let options = settings.encoding(context.cache.clone());
+    let encoder = ExampleEncoder::new(model, &model.fingerprint()?, options);
+    let watch = Watch::new(context);
+    run::learn(settings, dataset, model, &encoder, folder, &watch).map_err(|error| match error {
+        LearnError::Stopped {
+            run,
+            epochs_done,
+            epochs,
+        } => Stopped {
+            run,
+            epochs_done,
+            epochs,
+        }
+        .into(),
+        error => error.into(),
+    })
+}
+
+/// Prints what came of a run.
+pub fn print(result: &RunResult, folder: &RunFolder, json: bool) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(result)?);
+    } else {
+        println!(
+            "{}: {:.1} % on the test split, {} learned numbers, {:.1} s of training; the run is in {}",
+            result.method,
+            100.0 * result.accuracy,
+            result.parameters,
+            result.train_seconds,
+            folder.path().display()
+        );
+    }
+    Ok(())
+}
