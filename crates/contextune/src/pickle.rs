@@ -1,4 +1,4 @@
-//! Python pickles, parsed and never executed.
+//! Python pickles, parsed and never executed; and written, as far as files for PyTorch need ([`Item`]).
 //!
 //! A pickle is a program for a stack machine that builds values, imports globals and calls them. This reader runs the
 //! machine but keeps every global and every call as data: a class, a function or `os.system` becomes a
@@ -12,6 +12,10 @@
 //! documented in CPython's `pickletools`.
 
 use std::collections::HashMap;
+
+mod writer;
+
+pub use writer::Item;
 
 /// Opcodes in one pickle. Each adds at most one value, memo entry or stack slot, which bounds the memory at about
 /// 300 MB. A training checkpoint of the largest CLIP has about 100,000.

@@ -22,6 +22,7 @@ mod recognize;
 mod safetensors;
 mod tensor;
 mod torch_archive;
+mod torch_writer;
 mod weights;
 
 pub use error::{Error, Result};
@@ -29,6 +30,7 @@ pub use openai::check_config;
 pub use safetensors::{Precision, write};
 pub use tensor::{ElementType, StoredTensor, TensorTable};
 pub use torch_archive::TorchArchive;
+pub use torch_writer::TorchWriter;
 pub use weights::Weights;
 
 /// Metadata of files that this library writes: the [`ClipConfig`] and the [`Normalization`] as JSON.

@@ -175,7 +175,13 @@ fn header(
     Ok(header)
 }
 
-fn encode(path: &Path, name: &str, values: &[f32], precision: Precision) -> Result<Vec<u8>> {
+/// The elements as bytes; refuses what is not finite in this precision.
+pub(super) fn encode(
+    path: &Path,
+    name: &str,
+    values: &[f32],
+    precision: Precision,
+) -> Result<Vec<u8>> {
     let finite = |value: f32| match precision {
         Precision::Half => f16::from_f32(value).is_finite(),
         Precision::Single => value.is_finite(),

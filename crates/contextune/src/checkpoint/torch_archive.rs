@@ -13,6 +13,7 @@ use zip::CompressionMethod;
 use zip::read::ZipArchive;
 
 use super::error::{Error, Result};
+use super::recognize;
 use super::tensor::{Bytes, ElementType, StoredTensor, TensorTable};
 use crate::pickle::{Handle, Pickle, PickleError, Value};
 
@@ -41,7 +42,15 @@ impl TorchArchive {
     /// # Errors
     /// A file that is neither, is cut short, is compressed or big-endian, or whose pickle is malformed.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::from_bytes(Bytes::map(path)?)
+        let file = Bytes::map(path)?;
+        match recognize::container(&file)? {
+            recognize::Container::Torch => Self::from_bytes(file),
+            recognize::Container::Safetensors => Err(Error::not_a_checkpoint(
+                path,
+                "a safetensors file",
+                "expected a PyTorch file",
+            )),
+        }
     }
 
     pub(super) fn from_bytes(file: Arc<Bytes>) -> Result<Self> {
