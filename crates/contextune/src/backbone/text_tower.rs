@@ -259,7 +259,8 @@ impl TextTower {
         self.positional_embedding.clone().select(0, rows)
     }
 
-    fn check_length(&self, rows: usize) -> Result<(), BackboneError> {
+    /// Whether a prompt of so many rows fits.
+    pub(crate) fn check_length(&self, rows: usize) -> Result<(), BackboneError> {
         match rows <= self.config.context_length {
             true => Ok(()),
             false => Err(BackboneError::PromptTooLong {
@@ -269,7 +270,11 @@ impl TextTower {
         }
     }
 
-    fn check_tokens(&self, ids: impl IntoIterator<Item = u32>) -> Result<(), BackboneError> {
+    /// Whether the embedding table has these tokens.
+    pub(crate) fn check_tokens(
+        &self,
+        ids: impl IntoIterator<Item = u32>,
+    ) -> Result<(), BackboneError> {
         let vocabulary = self.config.vocabulary_size;
         match ids.into_iter().find(|&id| id as usize >= vocabulary) {
             Some(id) => Err(BackboneError::UnknownToken { id, vocabulary }),

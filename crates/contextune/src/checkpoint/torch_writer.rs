@@ -1,7 +1,7 @@
 //! Files as `torch.save` writes them: a zip archive of a pickle and the tensors' storages.
 //!
-//! PyTorch reads them with `weights_only=True`: the pickle names nothing but tensors and their containers. The container
-//! is described in PyTorch's `torch/serialization.py`.
+//! PyTorch reads them with `weights_only=True`: the pickle names nothing but tensors and their containers. PyTorch
+//! describes the container in `torch/serialization.py`.
 
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::Path;

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its share")]
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use contextune::backbone::Clip;
@@ -115,4 +116,27 @@ pub fn model(file: &str, device: &Device) -> Clip {
     let path = golden(file);
     let model = Model::open(path.to_str(), ModelOptions::default(), device, |_| ()).unwrap();
     model.clip().unwrap()
+}
+
+/// Runs a script of `tests-full-size` with the Python that `CONTEXTUNE_PYTHON` names (`tests-full-size/setup.sh` makes
+/// and prints it). Without it nothing is run and the answer is false, except where `CI` is set: there it must not be
+/// forgotten.
+pub fn run_python(script: &str, arguments: &[PathBuf]) -> bool {
+    let Some(python) = std::env::var_os("CONTEXTUNE_PYTHON") else {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "CI must set CONTEXTUNE_PYTHON"
+        );
+        eprintln!("skipped: CONTEXTUNE_PYTHON is not set");
+        return false;
+    };
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests-full-size");
+    let output = Command::new(python)
+        .arg(folder.join(script))
+        .args(arguments)
+        .output()
+        .unwrap();
+    let remarks = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {remarks}");
+    true
 }
