@@ -111,6 +111,11 @@ impl Model {
         &self.checkpoint.warnings
     }
 
+    /// The weights under OpenAI's names, read on demand.
+    pub fn weights(&self) -> &Weights {
+        &self.checkpoint.weights
+    }
+
     /// Where tensors live.
     pub fn device(&self) -> &Device {
         &self.device

@@ -1,4 +1,4 @@
-//! Prompts come from and go to the official code.
+//! Prompts come from and go to the official code; classifiers go to other runtimes.
 
 mod common;
 
@@ -6,22 +6,30 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use common::{Golden, elements, golden, run_python};
+use contextune::backbone::Activation;
 use contextune::checkpoint::{Precision, TorchWriter};
 use contextune::data::{NamedTensor, TensorValues, write_tensors};
 use contextune::model::{Model, ModelOptions};
+use contextune::objective::similarity;
 use contextune::pickle::Item;
 use contextune::prompt::Prompt;
 use contextune::prompt::coop::{self, CONTEXT, CoOp, ContextLayout};
-use contextune::prompt::format::{DasslCheckpoint, DasslExport, DasslFamily};
+use contextune::prompt::format::{DasslCheckpoint, DasslExport, DasslFamily, onnx};
 use contextune::train::Parameters;
+use safetensors::SafeTensors;
+use serde_json::json;
 use tempfile::TempDir;
 
 const EPOCH: usize = 200;
 
 fn golden_model(name: &str) -> Model {
-    let (path, options) = (golden(name), ModelOptions::default());
+    open_model(&golden(name), None)
+}
+
+fn open_model(path: &Path, activation: Option<Activation>) -> Model {
+    let options = ModelOptions { activation };
     Model::open(path.to_str(), options, &Device::flex(), |_| ()).unwrap()
 }
 
@@ -421,4 +429,110 @@ fn what_the_official_code_could_not_load_is_not_written() {
     let mut large = Parameters::default();
     large.insert_data(CONTEXT, &[16, 128], vec![7e4; 16 * 128], &Device::flex());
     assert_says(&refusal(&large, &placeholders), &["ctx", "70000"]);
+}
+
+// ---- ONNX --------------------------------------------------------------------------------------------------------
+
+#[test]
+fn onnx_runtime_gives_the_same_features_and_logits() {
+    let folder = TempDir::new().unwrap();
+    let class_names = ["dog", "caf\u{e9} \"au lait\"", "a, b"].map(str::to_owned);
+    let mut arguments = Vec::new();
+    for (number, (file, activation)) in [
+        ("clip_vit.safetensors", None),
+        ("clip_vit.safetensors", Some(Activation::Gelu)),
+        ("clip_rn.safetensors", None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let model = open_model(&golden(file), activation);
+        let size = model.config().image.image_size();
+        let width = model.config().embedding_width;
+        let pixels = wave(&[5, 3, size, size], |wave| (wave + 1.0) / 2.0);
+        let classes = wave(&[class_names.len(), width], |wave| 3.0 * wave);
+        let features = model.image_tower().unwrap().forward(
+            model
+                .normalisation()
+                .forward(Tensor::from_data(pixels.clone(), model.device())),
+        );
+        let logits = similarity::logits(
+            features.clone(),
+            Tensor::from_data(classes.clone(), model.device()),
+            model.logit_scale().unwrap(),
+        );
+        let path = folder.path().join(format!("{number}.onnx"));
+        let expected = folder.path().join(format!("{number}.safetensors"));
+        let classes: Vec<f32> = classes.iter().collect();
+        onnx::write(&path, &model, &classes, &class_names).unwrap();
+        let named = |name: &str, data: TensorData| {
+            let shape = data.shape().to_vec();
+            (name.to_owned(), shape, data.iter().collect())
+        };
+        let tensors = [
+            named("pixels", pixels),
+            named("image_features", features.into_data()),
+            named("logits", logits.into_data()),
+        ];
+        let names = serde_json::to_string(&class_names).unwrap();
+        let metadata = BTreeMap::from([("classnames".to_owned(), names)]);
+        write_floats(&expected, &tensors, &metadata);
+        arguments.extend([path, expected]);
+    }
+    run_python("check_onnx.py", &arguments);
+}
+
+/// A tensor of sines that do not repeat, each changed.
+fn wave(shape: &[usize], change: impl Fn(f32) -> f32) -> TensorData {
+    let count = shape.iter().product();
+    let values: Vec<f32> = (0..count)
+        .map(|i: usize| change(((i * i) as f32 * 0.37).sin()))
+        .collect();
+    TensorData::new(values, shape.to_vec())
+}
+
+#[test]
+fn what_is_no_classifier_or_too_large_is_not_written_as_onnx() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("classifier.onnx");
+    let names = ["cat", "dog"].map(str::to_owned);
+    let model = golden_model("clip_vit.safetensors");
+    let refusal = |model: &Model, features: &[f32]| {
+        onnx::write(&path, model, features, &names)
+            .unwrap_err()
+            .to_string()
+    };
+    assert_says(
+        &refusal(&model, &[1.0; 3 * 128]),
+        &["384 values", "2 classes"],
+    );
+    let mut features = [1.0; 2 * 128];
+    features[128..].fill(0.0);
+    assert_says(&refusal(&model, &features), &["class 1", "no direction"]);
+
+    // The golden model with four million patches, in a file that takes no room on the disk.
+    let bytes = fs::read(golden("clip_vit.safetensors")).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let mut entries = serde_json::Map::new();
+    let mut end = 0;
+    for (name, info) in header.tensors() {
+        let shape = match &*name {
+            "visual.conv1.weight" => vec![128, 3, 2, 2],
+            "visual.positional_embedding" => vec![2048 * 2048 + 1, 128],
+            _ => info.shape.clone(),
+        };
+        let start = end;
+        end += 2 * shape.iter().product::<usize>();
+        let entry = json!({"dtype": "F16", "shape": shape, "data_offsets": [start, end]});
+        entries.insert(name, entry);
+    }
+    let header = json!(entries).to_string();
+    let large = folder.path().join("large.safetensors");
+    let start = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    fs::write(&large, &start).unwrap();
+    let file = fs::File::options().write(true).open(&large).unwrap();
+    file.set_len((start.len() + end) as u64).unwrap();
+    let message = refusal(&open_model(&large, None), &[1.0; 2 * 128]);
+    assert_says(&message, &["classifier.onnx", "at most 2 GB"]);
+    assert!(!path.exists());
 }

@@ -1,6 +1,7 @@
-//! Files that hold a learned prompt.
+//! Files that hold a learned prompt, or the classifier that it makes.
 
 mod dassl;
+pub mod onnx;
 mod safetensors;
 
 pub use dassl::{DasslCheckpoint, DasslError, DasslExport, DasslFamily};
