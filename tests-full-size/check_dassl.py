@@ -92,6 +92,9 @@ def check(case, weights, tokenizer):
     checkpoint = torch.load(case / "prompt_learner" / newest, weights_only=True)
     assert newest == f"model.pth.tar-{checkpoint['epoch']}", newest
     state = checkpoint["state_dict"]
+    mapped = torch.load(case / "prompt_learner" / newest, weights_only=True, mmap=True)["state_dict"]
+    for name, tensor in mapped.items():
+        assert tensor.data_ptr() % 64 == 0 and torch.equal(tensor, state[name]), (case, name)
 
     # The prompts as the official code builds them: X for each context vector.
     vocabulary, context_length = len(weights["token_embedding.weight"]), len(weights["positional_embedding"])
