@@ -53,6 +53,7 @@ impl Case {
                 length: golden.metadata("n_ctx").parse().unwrap(),
                 class_specific: golden.metadata("class_specific") == "true",
                 position: golden.metadata("position").parse().unwrap(),
+                published_words: None,
             },
             class_names: serde_json::from_str(&golden.metadata("classnames")).unwrap(),
             parameters,
@@ -80,7 +81,7 @@ impl Case {
     fn placeholders(&self, model: &Model) -> Vec<coop::Placeholder> {
         let limit = model.config().text.context_length;
         let tokenizer = model.tokenizer().unwrap();
-        coop::placeholders(&tokenizer, &self.class_names, self.layout.length, limit).unwrap()
+        coop::placeholders(&tokenizer, &self.class_names, &self.layout, limit).unwrap()
     }
 
     fn export(&self, model: &Model, precision: Precision, folder: &Path) -> PathBuf {
@@ -108,7 +109,7 @@ impl Case {
         if tensors.len() == 1 {
             let text = model.text_tower().unwrap();
             let scale = model.logit_scale().unwrap();
-            let coop = CoOp::new(&text, scale, &self.placeholders(model), self.layout).unwrap();
+            let coop = CoOp::new(&text, scale, &self.placeholders(model), &self.layout).unwrap();
             let features = self.golden.tensor::<2>("image_features", model.device());
             let logits = coop.logits(&self.parameters, features).unwrap();
             let shape = logits.dims().to_vec();
