@@ -8,5 +8,6 @@ pub mod eval;
 pub mod predict;
 pub mod pretrain;
 pub mod resume;
+pub mod sweep;
 pub mod tokenize;
 pub mod train;

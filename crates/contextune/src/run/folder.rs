@@ -5,6 +5,7 @@
 //! prompt.safetensors   what was learned
 //! metrics.jsonl        a line an epoch
 //! result.json          accuracy on the test split
+//! evaluations/         accuracy on other data, where a sweep measured it
 //! resume/              the training state, while the run is unfinished
 //! ```
 //!
@@ -28,6 +29,7 @@ const PROMPT: &str = "prompt.safetensors";
 const METRICS: &str = "metrics.jsonl";
 const RESULT: &str = "result.json";
 const RESUME: &str = "resume";
+const EVALUATIONS: &str = "evaluations";
 const STATE: &str = "state.safetensors";
 
 /// A folder that holds one run.
@@ -191,6 +193,35 @@ impl RunFolder {
     /// The outcome, if the run is finished.
     pub fn result<R: DeserializeOwned>(&self) -> Result<Option<R>, RunError> {
         let path = self.path.join(RESULT);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(&path).map_err(at(&path))?;
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(damaged(&path))
+    }
+
+    /// Keeps what the finished run came to on other data than its own, under a name.
+    pub fn write_evaluation(
+        &self,
+        name: &str,
+        evaluation: &impl Serialize,
+    ) -> Result<(), RunError> {
+        let folder = self.path.join(EVALUATIONS);
+        fs::create_dir_all(&folder).map_err(at(&folder))?;
+        let path = folder.join(name).with_extension("json");
+        let text = json(evaluation, &path)?;
+        replace_with(&path, text.as_bytes()).map_err(at(&path))
+    }
+
+    /// What was kept under this name.
+    pub fn evaluation<E: DeserializeOwned>(&self, name: &str) -> Result<Option<E>, RunError> {
+        let path = self
+            .path
+            .join(EVALUATIONS)
+            .join(name)
+            .with_extension("json");
         if !path.exists() {
             return Ok(None);
         }

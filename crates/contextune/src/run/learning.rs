@@ -178,6 +178,23 @@ pub fn learn(
     Ok(result)
 }
 
+/// What `settings` learn from: features of the sampled training pictures in the views that the recipe asks for. With a
+/// cache, runs that need them later find them there.
+///
+/// # Errors
+/// There is nothing to learn from.
+pub fn training_features(
+    settings: &Settings,
+    dataset: &Dataset,
+    encoder: &ExampleEncoder<'_>,
+    watcher: &impl EncodingWatcher,
+) -> Result<LabelledFeatures, LearnError> {
+    let sampled = sample(settings, dataset, watcher)?;
+    encoder
+        .labelled(&sampled, &sampled.train, training_views(settings), watcher)
+        .map_err(LearnError::NoTraining)
+}
+
 /// The few shots, and then the classes, that the settings ask for.
 fn sample(
     settings: &Settings,

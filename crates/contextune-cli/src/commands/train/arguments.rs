@@ -317,6 +317,25 @@ fn share(text: &str) -> Result<f32, String> {
     }
 }
 
+/// The settings of a whole command line, `train` first.
+///
+/// # Errors
+/// What clap says of it, on one line.
+pub(super) fn settings_of(words: &[String], model: &Model, dataset: &Dataset) -> Result<Settings> {
+    /// `train` as a command of its own.
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+    let line = <Line as clap::Parser>::try_parse_from(words).map_err(|error| {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        WrongUsage(first.trim_start_matches("error: ").to_owned())
+    })?;
+    line.arguments.settings(model, dataset)
+}
+
 impl Arguments {
     pub(super) fn common(&self) -> &CommonArguments {
         match &self.method {

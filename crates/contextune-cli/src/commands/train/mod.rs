@@ -26,6 +26,11 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     print(&result, &folder, common.json)
 }
 
+/// The settings that `contextune` with these `words` would train with, `train` first.
+pub fn settings_of(words: &[String], model: &Model, dataset: &Dataset) -> Result<Settings> {
+    arguments::settings_of(words, model, dataset)
+}
+
 /// Learns what `settings` say, with progress on the screen.
 pub fn learn(
     settings: &Settings,
