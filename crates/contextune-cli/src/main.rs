@@ -66,11 +66,22 @@ fn main() -> ExitCode {
                 eprintln!("{error}");
                 return ExitCode::from(interrupt::EXIT_CODE);
             }
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", with_causes(&error));
             match error.is::<options::WrongUsage>() {
                 true => ExitCode::from(2),
                 false => ExitCode::FAILURE,
             }
         }
     }
+}
+
+/// The error and its causes, without those that it quotes itself.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

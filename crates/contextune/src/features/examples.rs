@@ -162,7 +162,7 @@ impl<'a> ExampleEncoder<'a> {
             });
         }
         if let Some(file) = &dataset.features {
-            self.check_width(file)?;
+            Self::check_width(self.model, file)?;
             return Ok(from_file(file, examples, views));
         }
         let paths: Vec<&Path> = examples.iter().filter_map(picture).collect();
@@ -196,13 +196,14 @@ impl<'a> ExampleEncoder<'a> {
     ///
     /// # Errors
     /// Both widths.
-    pub fn check_width(&self, file: &FeaturesFile) -> Result<(), FeatureError> {
-        match file.width() == self.width() {
+    pub fn check_width(model: &Model, file: &FeaturesFile) -> Result<(), FeatureError> {
+        let width = model.config().embedding_width;
+        match file.width() == width {
             true => Ok(()),
             false => Err(FeatureError::Width {
                 path: file.path().to_owned(),
                 found: file.width(),
-                expected: self.width(),
+                expected: width,
             }),
         }
     }

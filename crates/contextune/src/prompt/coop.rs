@@ -245,6 +245,10 @@ impl Learn for ContextLayout {
         Recipe::coop(epochs, 32)
     }
 
+    fn fast(&self, shots: Option<usize>) -> Recipe {
+        Recipe::full_batch(shots)
+    }
+
     fn takes_other_classes(&self) -> bool {
         !self.class_specific
     }

@@ -53,6 +53,10 @@ impl Learn for KgCoOpSettings {
         Recipe::coop(100, 128)
     }
 
+    fn fast(&self, shots: Option<usize>) -> Recipe {
+        self.layout.fast(shots)
+    }
+
     fn takes_other_classes(&self) -> bool {
         self.layout.takes_other_classes()
     }

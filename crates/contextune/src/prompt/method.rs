@@ -83,6 +83,15 @@ pub trait Learn {
     /// How the method's authors train it with so many pictures of each class; `None`: with all.
     fn published(&self, shots: Option<usize>) -> Recipe;
 
+    /// What reaches about the same in a fraction of the time: unless the method knows better, as published but on the
+    /// pictures as they are, which are encoded once instead of once an epoch.
+    fn fast(&self, shots: Option<usize>) -> Recipe {
+        Recipe {
+            views: TrainingViews::Whole,
+            ..self.published(shots)
+        }
+    }
+
     /// Whether there is anything to learn at all.
     fn learns(&self) -> bool {
         true
@@ -158,9 +167,32 @@ impl Recipe {
         }
     }
 
-    /// What reaches about the accuracy of this recipe in a fraction of its time.
-    pub fn fast(self) -> Self {
-        self
+    /// AdamW on all pictures at once: with cached features the step of a text prompt costs the same for one picture and for
+    /// all, so few steps with exact gradients replace many with noisy ones. Settings chosen on two tasks of the icon
+    /// benchmark.
+    pub fn full_batch(shots: Option<usize>) -> Self {
+        /// Steps for each picture of a class, and their bounds.
+        const STEPS_A_SHOT: usize = 15;
+        const STEPS: (usize, usize) = (30, 200);
+        let steps = shots.map_or(STEPS.1, |shots| shots.saturating_mul(STEPS_A_SHOT));
+        let steps = steps.clamp(STEPS.0, STEPS.1);
+        Self {
+            batch_size: None,
+            least_area: 8,
+            views: TrainingViews::Whole,
+            fit: FitSettings {
+                epochs: steps,
+                learning_rate: 0.01,
+                optimizer: Optimizer::AdamW {
+                    betas: [0.9, 0.999],
+                    epsilon: 1e-8,
+                    weight_decay: 0.0,
+                },
+                schedule: Schedule::WarmupCosine {
+                    warmup_steps: steps / 10,
+                },
+            },
+        }
     }
 
     /// Nothing but the pictures themselves, and no steps.

@@ -54,6 +54,10 @@ impl Learn for ProGradSettings {
         self.layout.published(shots)
     }
 
+    fn fast(&self, shots: Option<usize>) -> Recipe {
+        self.layout.fast(shots)
+    }
+
     fn takes_other_classes(&self) -> bool {
         self.layout.takes_other_classes()
     }

@@ -59,10 +59,9 @@ pub enum RecipeName {
 impl RecipeName {
     /// The recipe of this name.
     pub fn recipe(self, method: &Method, shots: Option<usize>) -> Recipe {
-        let published = method.learn().published(shots);
         match self {
-            Self::Published => published,
-            Self::Fast => published.fast(),
+            Self::Published => method.learn().published(shots),
+            Self::Fast => method.learn().fast(shots),
         }
     }
 }

@@ -21,6 +21,9 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let model = common.model.open(context)?;
     let dataset = examples::open(&common.data, common.seed, context)?;
     let settings = arguments.settings(&model, &dataset)?;
+    if let Some(file) = &dataset.features {
+        ExampleEncoder::check_width(&model, file)?;
+    }
     let folder = common.folder(&settings)?;
     let result = learn(&settings, &dataset, &model, &folder, context)?;
     print(&result, &folder, common.json)
