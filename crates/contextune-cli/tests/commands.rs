@@ -11,11 +11,15 @@ use contextune::text::TemplateSet;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+/// The binary, with a cache that outlives the tests: no picture is encoded twice.
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_contextune"));
+    command.env("CONTEXTUNE_CACHE", env!("CARGO_TARGET_TMPDIR"));
+    command
+}
+
 fn contextune(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_contextune"))
-        .args(arguments)
-        .output()
-        .unwrap()
+    command().args(arguments).output().unwrap()
 }
 
 /// Standard output of a command that must succeed.
@@ -240,6 +244,8 @@ fn a_killed_run_goes_on_to_the_same_prompt() {
             text(&data),
             "--shots",
             "16",
+            "--batch-size",
+            "32",
             "--epochs",
             "150",
             "--out",
@@ -249,10 +255,7 @@ fn a_killed_run_goes_on_to_the_same_prompt() {
         .to_vec()
     };
     let killed = folder.path().join("killed");
-    let mut process = Command::new(env!("CARGO_BIN_EXE_contextune"))
-        .args(arguments(&killed))
-        .spawn()
-        .unwrap();
+    let mut process = command().args(arguments(&killed)).spawn().unwrap();
     wait_for(&killed.join("resume/state.safetensors"), &mut process);
     process.kill().unwrap();
     process.wait().unwrap();
@@ -280,6 +283,86 @@ fn a_killed_run_goes_on_to_the_same_prompt() {
     assert_eq!(epochs.lines().count(), 150);
 }
 
+/// Kills a run again and again, at its start, in its steps, while it writes and at its end: it comes to the same prompt, bit
+/// by bit, as one that was left alone.
+#[test]
+fn slow_a_run_killed_twenty_times_ends_as_one_left_alone() {
+    let folder = TempDir::new().unwrap();
+    let features = folder.path().join("features.safetensors");
+    let data = demo_data("icon-demo");
+    answer(&["encode", "--data", text(&data), "--out", text(&features)]);
+    let train = |run: &Path| -> Vec<String> {
+        let words = ["train", "coop", "--data", text(&features), "--shots", "16"];
+        let training = ["--batch-size", "16", "--epochs", "240", "--out", text(run)];
+        words
+            .iter()
+            .chain(&training)
+            .map(|word| (*word).to_owned())
+            .collect()
+    };
+    let whole = folder.path().join("whole");
+    let started = Instant::now();
+    let line = train(&whole);
+    answer(&line.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(
+        started.elapsed() >= Duration::from_secs(20),
+        "the run is too short to be killed"
+    );
+
+    /// When a run is killed.
+    enum Moment<'a> {
+        After(u64),
+        /// When a file is about to appear under this name, in the run folder or below.
+        Writing(&'a str),
+    }
+    let early = [5, 40, 150, 300, 600, 1000].map(Moment::After);
+    let late = [2300, 3100, 4000, 4700].map(Moment::After);
+    let moments = ["resume/state.safetensors", "metrics.jsonl"].map(Moment::Writing);
+    let end = ["prompt.safetensors", "result.json"].map(Moment::Writing);
+    let again = [2500, 2900, 3300, 3700, 4100, 4500].map(Moment::After);
+    let killed = folder.path().join("killed");
+    let mut kills = 0;
+    let moments = early
+        .into_iter()
+        .chain(moments)
+        .chain(late)
+        .chain(again)
+        .chain(end);
+    for moment in moments {
+        if killed.join("result.json").exists() {
+            break;
+        }
+        let line = match killed.exists() {
+            true => vec!["resume".to_owned(), text(&killed).to_owned()],
+            false => train(&killed),
+        };
+        let mut process = command().args(line).stdout(Stdio::null()).spawn().unwrap();
+        match moment {
+            Moment::After(milliseconds) => std::thread::sleep(Duration::from_millis(milliseconds)),
+            Moment::Writing(name) => {
+                let partial = killed.join(format!("{name}.{}.partial", process.id()));
+                while !partial.exists() && process.try_wait().unwrap().is_none() {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+            }
+        }
+        kills += usize::from(process.try_wait().unwrap().is_none());
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+    assert!(kills >= 10, "{kills} kills"); // a fast machine is done before all moments have come
+    answer(&["resume", text(&killed)]);
+    let tensors = |run: &Path| fs::read(run.join("prompt.safetensors")).unwrap();
+    assert!(tensors(&killed) == tensors(&whole), "the prompts differ");
+    let results = [&killed, &whole].map(|run| {
+        let result = json(&fs::read_to_string(run.join("result.json")).unwrap());
+        result["accuracy"].clone()
+    });
+    assert_eq!(results[0], results[1]);
+    let epochs = fs::read_to_string(killed.join("metrics.jsonl")).unwrap();
+    assert_eq!(epochs.lines().count(), 240);
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_is_saved_and_says_how_to_go_on() {
@@ -287,7 +370,7 @@ fn an_interrupted_run_is_saved_and_says_how_to_go_on() {
     let run = folder.path().join("run");
     let data = demo_data("icon-demo");
     let arguments = ["train", "coop", "--data", text(&data), "--epochs", "100000"];
-    let mut process = Command::new(env!("CARGO_BIN_EXE_contextune"))
+    let mut process = command()
         .args(arguments)
         .args(["--out", text(&run)])
         .stderr(Stdio::piped())
@@ -358,10 +441,7 @@ fn a_killed_pretraining_goes_on_to_the_same_model() {
         .collect()
     };
     let killed = folder.path().join("killed");
-    let mut process = Command::new(env!("CARGO_BIN_EXE_contextune"))
-        .args(arguments(&killed, "6"))
-        .spawn()
-        .unwrap();
+    let mut process = command().args(arguments(&killed, "6")).spawn().unwrap();
     wait_for(&killed.join("resume/state.safetensors"), &mut process);
     process.kill().unwrap();
     process.wait().unwrap();
@@ -654,6 +734,88 @@ fn arguments_that_contradict_each_other_are_wrong_usage() {
         2,
         &["train", "coop", "--data", text(&data), "--batch-size", "0"],
     );
+}
+
+/// A plan is done once, its tables say what the runs came to, and what is done stays as it is.
+#[test]
+fn a_sweep_does_what_is_missing_and_puts_it_into_tables() {
+    let folder = TempDir::new().unwrap();
+    let plan = folder.path().join("plan.toml");
+    let text_of_plan = format!(
+        r#"
+        out = "runs"
+        [[experiment]]
+        title = "Few-shot"
+        data = [{0:?}]
+        methods = ["zeroshot", "coop --epochs 3", "linear-probe", "tip-adapter"]
+        shots = [1, 2]
+        seeds = [1, 2]
+        [[experiment]]
+        title = "Base to new"
+        protocol = "base-to-new"
+        data = [{0:?}]
+        methods = ["zeroshot", "coop --epochs 3", "cocoop --epochs 1", "taskres --epochs 1"]
+        shots = [1]
+        seeds = [1]
+        [[experiment]]
+        title = "Transfer"
+        protocol = "transfer"
+        data = [{0:?}]
+        to = [{1:?}]
+        methods = ["coop --epochs 3"]
+        shots = [1]
+        seeds = [1, 2]
+        "#,
+        demo_data("icon-demo"),
+        demo_data("animal-silhouettes")
+    );
+    fs::write(&plan, text_of_plan).unwrap();
+    let missing = answer(&["sweep", text(&plan), "--dry-run"]);
+    // Zero-shot learns nothing: one run for all shots and seeds, one more for the base classes.
+    assert_eq!(missing.lines().count(), 2 + 3 * 4 + 3, "{missing}");
+    let tables = json(&answer(&["sweep", text(&plan), "--json"]));
+    let runs = folder.path().join("runs");
+    let result = runs.join("icon-demo/coop-epochs-3/2-shots/seed-2/result.json");
+    let accuracy = |path: &Path| json(&fs::read_to_string(path).unwrap())["accuracy"].as_f64();
+    let [first, second] = [1, 2].map(|seed| {
+        let run = format!("icon-demo/coop-epochs-3/2-shots/seed-{seed}/result.json");
+        100.0 * accuracy(&runs.join(run)).unwrap()
+    });
+    let entry = &tables[0]["rows"][1]["entries"][1];
+    assert_eq!(entry["shots"], 2);
+    let mean = entry["accuracy"]["mean"].as_f64().unwrap();
+    assert!((mean - (first + second) / 2.0).abs() < 1e-3, "{entry}");
+    let deviation = entry["accuracy"]["deviation"].as_f64().unwrap();
+    assert!(
+        (deviation - (first - second).abs() / 2.0).abs() < 1e-3,
+        "{entry}"
+    );
+    // What TaskRes learned says nothing about new classes.
+    let base_to_new = &tables[1]["rows"];
+    assert!(base_to_new[2]["entries"][2]["accuracy"]["mean"].is_f64());
+    assert!(base_to_new[3]["entries"][1]["accuracy"].is_null());
+    let other = &tables[2]["rows"][0]["entries"][1];
+    assert_eq!(other["what"], "animal-silhouettes");
+    assert!(other["accuracy"]["mean"].is_f64());
+
+    let written = fs::metadata(&result).unwrap().modified().unwrap();
+    let summary = fs::read_to_string(runs.join("summary.txt")).unwrap();
+    fs::remove_dir_all(runs.join("icon-demo/linear-probe/1-shots")).unwrap();
+    assert_eq!(
+        answer(&["sweep", text(&plan), "--dry-run"]).lines().count(),
+        2
+    );
+    assert_eq!(answer(&["sweep", text(&plan)]), summary);
+    assert_eq!(fs::metadata(&result).unwrap().modified().unwrap(), written);
+    let csv = fs::read_to_string(runs.join("summary.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 1 + 4 * 2 + 4 * 3 + 2);
+
+    let changed = fs::read_to_string(&plan)
+        .unwrap()
+        .replace("--epochs 3\"", "--epochs 0\"");
+    fs::write(&plan, changed).unwrap();
+    let refused = failure(2, &["sweep", text(&plan)]);
+    assert!(refused.contains("coop --epochs 0"), "{refused}");
 }
 
 /// A learner that learns gains from labels; with the same labels shuffled among the pictures it falls to chance.

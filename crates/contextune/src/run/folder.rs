@@ -94,28 +94,33 @@ pub enum RunError {
 }
 
 impl RunFolder {
-    /// Makes the folder and writes its settings. A folder that is there already is replaced only if `force`.
+    /// Makes the folder with its settings in it; a kill leaves the old folder, the new one, or none. A folder that is there
+    /// already is replaced only if `force`.
     pub fn create(path: &Path, settings: &impl Serialize, force: bool) -> Result<Self, RunError> {
-        let replaced = if path.exists() {
+        if path.exists() {
             if !force {
                 return Err(RunError::Exists { path: path.into() });
             }
             if !path.join(SETTINGS).is_file() && !is_empty_folder(path) {
                 return Err(RunError::NotARun { path: path.into() });
             }
-            let aside = path.with_extension(format!("replaced-{}", std::process::id()));
-            fs::rename(path, &aside).map_err(at(path))?;
-            Some(aside)
-        } else {
-            None
-        };
-        fs::create_dir_all(path).map_err(at(path))?;
-        let run = Self { path: path.into() };
-        run.write_settings(settings)?;
-        if let Some(aside) = replaced {
-            fs::remove_dir_all(&aside).map_err(at(&aside))?;
         }
-        Ok(run)
+        let beside = |what: &str| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".{}.{what}", std::process::id()));
+            PathBuf::from(name)
+        };
+        let (new, old) = (beside("new"), beside("old"));
+        fs::create_dir_all(&new).map_err(at(&new))?;
+        Self { path: new.clone() }.write_settings(settings)?;
+        if path.exists() {
+            fs::rename(path, &old).map_err(at(path))?;
+        }
+        fs::rename(&new, path).map_err(at(path))?;
+        if old.exists() {
+            fs::remove_dir_all(&old).map_err(at(&old))?;
+        }
+        Ok(Self { path: path.into() })
     }
 
     /// A run that is there.
