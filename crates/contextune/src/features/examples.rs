@@ -253,7 +253,9 @@ impl<'a> ExampleEncoder<'a> {
             .filter(|&request| rows[request].is_none())
             .collect();
         if !missing.is_empty() {
-            self.encode_missing(&requests, &keys, &missing, &mut rows, watcher)?;
+            let skipped = self.encode_missing(&requests, &keys, &missing, &mut rows, watcher)?;
+            let nothing = rows.iter().all(Option::is_none);
+            self.report(skipped, paths.len(), nothing, watcher)?;
         }
 
         // A picture counts with all its views or not at all.
@@ -283,7 +285,7 @@ impl<'a> ExampleEncoder<'a> {
         rows
     }
 
-    /// Encodes what is `missing`, writing to the cache now and then; says what was left out.
+    /// Encodes what is `missing`, writing to the cache now and then; returns the pictures that cannot be read.
     fn encode_missing(
         &self,
         requests: &[Request<'_>],
@@ -291,7 +293,7 @@ impl<'a> ExampleEncoder<'a> {
         missing: &[usize],
         rows: &mut [Option<Row>],
         watcher: &impl EncodingWatcher,
-    ) -> Result<(), FeatureError> {
+    ) -> Result<Vec<(PathBuf, ImageError)>, FeatureError> {
         let encoder = self.encoder()?;
         let asked: Vec<Request<'_>> = missing.iter().map(|&request| requests[request]).collect();
         let width = self.width();
@@ -320,7 +322,9 @@ impl<'a> ExampleEncoder<'a> {
             watcher.encoded(done, asked.len());
         });
         write(&mut unwritten, rows);
-        self.report(skipped, asked.len(), watcher)
+        let mut seen = HashSet::new();
+        skipped.retain(|(path, _)| seen.insert(path.clone()));
+        Ok(skipped)
     }
 
     /// Moves rows from memory to the cache, if there is one.
@@ -355,17 +359,14 @@ impl<'a> ExampleEncoder<'a> {
         Ok(())
     }
 
+    /// Says which of the `pictures` were left out; an error if that is not allowed, or leaves `nothing`.
     fn report(
         &self,
         skipped: Vec<(PathBuf, ImageError)>,
-        asked: usize,
+        pictures: usize,
+        nothing: bool,
         watcher: &impl EncodingWatcher,
     ) -> Result<(), FeatureError> {
-        let mut seen = HashSet::new();
-        let skipped: Vec<_> = skipped
-            .into_iter()
-            .filter(|(path, _)| seen.insert(path.clone()))
-            .collect();
         let count = skipped.len();
         for (_, error) in &skipped {
             watcher.remark(format!("left out: {error}"));
@@ -376,11 +377,11 @@ impl<'a> ExampleEncoder<'a> {
         if self.options.strict {
             return Err(FeatureError::Unreadable(source));
         }
-        if count == asked {
+        if nothing {
             return Err(FeatureError::NothingReadable { path, source });
         }
         watcher.remark(format!(
-            "{count} pictures left out because they cannot be read"
+            "{count} of {pictures} pictures left out because they cannot be read"
         ));
         Ok(())
     }
