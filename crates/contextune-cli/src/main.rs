@@ -4,6 +4,7 @@ mod commands;
 mod examples;
 mod interrupt;
 mod options;
+mod picture_paths;
 mod screen;
 mod watch;
 

@@ -184,14 +184,6 @@ pub struct PictureArguments {
     pub strict: bool,
 }
 
-/// Loose pictures: files, or folders with pictures in them.
-#[derive(Clone, Debug, Args)]
-pub struct PicturePaths {
-    /// Pictures, or folders of pictures.
-    #[arg(value_name = "PATH", required = true)]
-    pub paths: Vec<PathBuf>,
-}
-
 /// The elements of a tensor of 32-bit floats.
 pub fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     tensor

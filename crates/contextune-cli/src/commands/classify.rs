@@ -1,9 +1,9 @@
 //! `contextune classify`: zero-shot on loose pictures.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
-use contextune::data::{self, is_picture};
+use anyhow::Result;
+use contextune::data;
 use contextune::evaluate::softmax;
 use contextune::objective::similarity;
 use contextune::prompt::zeroshot;
@@ -11,7 +11,8 @@ use contextune::text::TemplateSet;
 use serde::Serialize;
 
 use crate::examples;
-use crate::options::{Context, ModelArguments, PictureArguments, PicturePaths, values};
+use crate::options::{Context, ModelArguments, PictureArguments, values};
+use crate::picture_paths::PicturePaths;
 
 /// Classes shown for each picture.
 const SHOWN: usize = 5;
@@ -51,7 +52,7 @@ pub struct Prediction {
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let classes = data::class_list(&arguments.classes)?;
     let templates = TemplateSet::from_argument(&arguments.templates)?;
-    let paths = pictures(&arguments.paths.paths)?;
+    let paths = arguments.paths.pictures()?;
     let model = arguments.model.open(context)?;
     let classifier = zeroshot::classifier(
         &model.text_tower()?,
@@ -99,40 +100,4 @@ pub fn print(
         }
     }
     Ok(())
-}
-
-/// The pictures themselves and those directly in the folders among `paths`.
-pub fn pictures(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut pictures = Vec::new();
-    for path in paths {
-        if path.is_dir() {
-            let mut inside = in_folder(path)?;
-            if inside.is_empty() {
-                bail!(
-                    "{} has no pictures in it (png, jpg, jpeg, webp, gif, bmp)",
-                    path.display()
-                );
-            }
-            inside.sort();
-            pictures.extend(inside);
-        } else {
-            pictures.push(path.clone());
-        }
-    }
-    Ok(pictures)
-}
-
-fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let entries =
-        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    for entry in entries {
-        let path = entry
-            .with_context(|| format!("cannot read {}", folder.display()))?
-            .path();
-        if path.is_file() && is_picture(&path) {
-            found.push(path);
-        }
-    }
-    Ok(found)
 }

@@ -7,7 +7,8 @@ use contextune::prompt;
 use contextune::run::Learned;
 
 use crate::examples;
-use crate::options::{Context, PictureArguments, PicturePaths, open_model};
+use crate::options::{Context, PictureArguments, open_model};
+use crate::picture_paths::PicturePaths;
 use crate::watch::Watch;
 
 /// Classify pictures with what a run has learned.
@@ -29,7 +30,7 @@ pub struct Arguments {
 
 /// Predicts and prints.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
-    let paths = super::classify::pictures(&arguments.paths.paths)?;
+    let paths = arguments.paths.pictures()?;
     let learned = Learned::open(&arguments.run, &context.device)?;
     let settings = &learned.settings;
     let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
