@@ -1,18 +1,19 @@
 //! `contextune eval`: a run's accuracy, on its own data or on other data.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use contextune::data::{self, NamedTensor, Split, Subset, TensorValues};
+use contextune::data::{self, Dataset, Example, NamedTensor, Split, Subset, TensorValues};
 use contextune::evaluate::Accuracy;
 use contextune::features::{ExampleEncoder, Views};
+use contextune::model::Model;
 use contextune::prompt;
-use contextune::run::{Learned, per_class};
+use contextune::run::{Learned, Settings, per_class};
 use serde::Serialize;
 
 use crate::examples;
-use crate::options::{Context, open_model};
+use crate::options::{Context, WrongUsage, open_model};
 use crate::watch::Watch;
 
 /// Measure what a run has learned.
@@ -53,45 +54,109 @@ struct Answer {
     per_class: BTreeMap<String, f32>,
 }
 
-/// Measures and prints.
-pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
-    let learned = Learned::open(&arguments.run, &context.device)?;
-    let settings = &learned.settings;
-    let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
-    learned.check_model(&arguments.run, &model)?;
-    let subset = match (arguments.subset, &arguments.data) {
-        (Some(subset), _) => subset,
-        (None, None) => settings.subset,
-        (None, Some(_)) => Subset::All,
-    };
-    let path = arguments.data.unwrap_or_else(|| settings.data.clone());
-    let dataset = examples::open(&path, settings.seed, context)?.subset(subset);
-    let chosen = dataset.split(arguments.split);
-    if chosen.is_empty() {
-        bail!(
-            "{} has no examples in the {} split",
-            path.display(),
-            arguments.split
-        );
+/// What a run is measured on.
+pub struct Measurable {
+    /// Where the data set lies.
+    pub path: PathBuf,
+    /// Which classes of it.
+    pub subset: Subset,
+    /// The data set, cut to these classes.
+    pub dataset: Dataset,
+}
+
+impl Measurable {
+    /// The data set at `data`, by default the run's own.
+    pub fn open(
+        run: &Path,
+        settings: &Settings,
+        data: Option<&Path>,
+        subset: Option<Subset>,
+        context: &Context,
+    ) -> Result<Self> {
+        let subset = match (subset, data) {
+            (Some(subset), _) => subset,
+            (None, None) => settings.subset,
+            (None, Some(_)) => Subset::All,
+        };
+        let Some(path) = data.or(settings.data.as_deref()) else {
+            return Err(WrongUsage(format!(
+                "{} was imported without data: say with --data what to measure it on",
+                run.display()
+            ))
+            .into());
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            subset,
+            dataset: examples::open(path, settings.seed, context)?.subset(subset),
+        })
     }
-    let prompt = learned.prompt(&model, &dataset.class_names)?;
-    let options = settings.encoding(context.cache.clone());
-    let encoder = ExampleEncoder::new(&model, &model.fingerprint()?, options);
-    let features = encoder.labelled(&dataset, chosen, Views::Whole, &Watch::new(context))?;
+}
+
+/// A run on the examples of a split.
+pub struct Measured {
+    /// The examples that could be read, N of them.
+    pub examples: Vec<Example>,
+    /// Class of each of them, in `0..K`.
+    pub labels: Vec<usize>,
+    /// `[N, K]` row-major.
+    pub logits: Vec<f32>,
+    /// How many are right.
+    pub accuracy: Accuracy,
+}
+
+/// Classifies a split with what a run has learned.
+pub fn measure(
+    learned: &Learned,
+    model: &Model,
+    dataset: &Dataset,
+    split: Split,
+    context: &Context,
+) -> Result<Measured> {
+    let chosen = dataset.split(split);
+    if chosen.is_empty() {
+        let path = dataset.root.display();
+        bail!("{path} has no examples in the {split} split");
+    }
+    let prompt = learned.prompt(model, &dataset.class_names)?;
+    let options = learned.settings.encoding(context.cache.clone());
+    let encoder = ExampleEncoder::new(model, &model.fingerprint()?, options);
+    let (kept, features) = encoder.readable(dataset, chosen, Views::Whole, &Watch::new(context))?;
     let logits = prompt::logits(
         &*prompt,
         &learned.file.parameters,
         &features,
         &context.device,
     )?;
-    let accuracy = Accuracy::of(&logits, features.labels(), dataset.class_names.len());
+    Ok(Measured {
+        accuracy: Accuracy::of(&logits, features.labels(), dataset.class_names.len()),
+        examples: kept.iter().map(|&index| chosen[index].clone()).collect(),
+        labels: features.labels().to_vec(),
+        logits,
+    })
+}
+
+/// Measures and prints.
+pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
+    let learned = Learned::open(&arguments.run, &context.device)?;
+    let settings = &learned.settings;
+    let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
+    learned.check_model(&arguments.run, &model)?;
+    let (data, subset) = (arguments.data.as_deref(), arguments.subset);
+    let Measurable {
+        path,
+        subset,
+        dataset,
+    } = Measurable::open(&arguments.run, settings, data, subset, context)?;
+    let Measured {
+        labels,
+        logits,
+        accuracy,
+        ..
+    } = measure(&learned, &model, &dataset, arguments.split, context)?;
     if let Some(out) = &arguments.logits {
         let classes = dataset.class_names.len();
-        let labels: Vec<i64> = features
-            .labels()
-            .iter()
-            .map(|&label| label as i64)
-            .collect();
+        let labels: Vec<i64> = labels.iter().map(|&label| label as i64).collect();
         let logits = NamedTensor {
             name: "logits",
             shape: &[labels.len(), classes],

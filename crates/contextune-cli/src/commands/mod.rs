@@ -5,6 +5,8 @@ pub mod data;
 pub mod demo;
 pub mod encode;
 pub mod eval;
+pub mod export;
+pub mod import;
 pub mod predict;
 pub mod pretrain;
 pub mod resume;

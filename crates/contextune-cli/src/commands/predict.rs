@@ -35,7 +35,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let settings = &learned.settings;
     let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
     learned.check_model(&arguments.run, &model)?;
-    let classes = &learned.file.class_names;
+    let classes = learned.class_names(&arguments.run)?;
     let prompt = learned.prompt(&model, classes)?;
     let pictures = PictureArguments {
         exif: settings.exif,

@@ -1,8 +1,8 @@
 //! `contextune resume`: goes on with a run that was stopped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use contextune::run::{RunFolder, Settings};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -50,8 +50,29 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         return pretrain::train(folder.settings()?, context, |_| Ok(folder));
     }
     let settings: Settings = folder.settings()?;
+    if let Some(checkpoint) = &settings.imported {
+        return say_imported(&folder, checkpoint, context);
+    }
+    let Some(data) = &settings.data else {
+        bail!(
+            "{} does not say what data to learn from",
+            arguments.run.display()
+        );
+    };
     let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
-    let dataset = examples::open(&settings.data, settings.seed, context)?;
+    let dataset = examples::open(data, settings.seed, context)?;
     let result = train::learn(&settings, &dataset, &model, &folder, context)?;
     train::print(&result, &folder, arguments.json)
+}
+
+/// An imported prompt was learned elsewhere: it is whole or was never written.
+fn say_imported(folder: &RunFolder, checkpoint: &Path, context: &Context) -> Result<()> {
+    let (run, checkpoint) = (folder.path().display(), checkpoint.display());
+    if !folder.prompt_file().exists() {
+        bail!("{run} has no prompt: import {checkpoint} again, with --force");
+    }
+    context.screen.remark(format!(
+        "{run} is finished already: it was imported from {checkpoint}, and there is nothing to train; measure it with `contextune eval {run} --data`"
+    ));
+    Ok(())
 }

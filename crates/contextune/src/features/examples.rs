@@ -156,6 +156,21 @@ impl<'a> ExampleEncoder<'a> {
         views: Views,
         watcher: &impl EncodingWatcher,
     ) -> Result<LabelledFeatures, FeatureError> {
+        let (_, features) = self.readable(dataset, examples, views, watcher)?;
+        Ok(features)
+    }
+
+    /// The same, behind the places in `examples` of those that could be read.
+    ///
+    /// # Errors
+    /// All of [`FeatureError`].
+    pub fn readable(
+        &self,
+        dataset: &Dataset,
+        examples: &[Example],
+        views: Views,
+        watcher: &impl EncodingWatcher,
+    ) -> Result<(Vec<usize>, LabelledFeatures), FeatureError> {
         if examples.is_empty() {
             return Err(FeatureError::NoExamples {
                 path: dataset.root.clone(),
@@ -163,17 +178,14 @@ impl<'a> ExampleEncoder<'a> {
         }
         if let Some(file) = &dataset.features {
             Self::check_width(self.model, file)?;
-            return Ok(from_file(file, examples, views));
+            let all = (0..examples.len()).collect();
+            return Ok((all, from_file(file, examples, views)));
         }
         let paths: Vec<&Path> = examples.iter().filter_map(picture).collect();
         let (kept, rows) = self.rows(&paths, views, watcher)?;
         let labels = kept.iter().map(|&index| examples[index].label).collect();
-        Ok(LabelledFeatures::from_rows(
-            rows,
-            self.width(),
-            views.count(),
-            labels,
-        ))
+        let features = LabelledFeatures::from_rows(rows, self.width(), views.count(), labels);
+        Ok((kept, features))
     }
 
     /// Features of loose pictures, and which of `paths` could be read.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::coop::{self, CONTEXT, ContextLayout, InitialContext, Placeholder, Position};
 use super::format::PromptFile;
 use super::{Beginning, Learn, Lesson, MethodError, Prompt, Recipe};
-use crate::backbone::{BackboneError, PreparedPrompts, PromptLayout, Row, TextTower};
+use crate::backbone::{BackboneError, ClipConfig, PreparedPrompts, PromptLayout, Row, TextTower};
 use crate::model::Model;
 use crate::objective::similarity::normalise;
 use crate::train::{Parameters, TrainError};
@@ -54,18 +54,9 @@ impl CoCoOpSettings {
 impl Learn for CoCoOpSettings {
     fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
         let mut parameters = lesson.initial.parameters(lesson, &self.layout())?;
-        let width = lesson.model.config().text.width;
-        let embedding_width = lesson.model.config().embedding_width;
-        let hidden = embedding_width / REDUCTION;
-        let shapes: [(&'static str, Vec<usize>, usize); 4] = [
-            (WEIGHT_1, vec![hidden, embedding_width], embedding_width),
-            (BIAS_1, vec![hidden], embedding_width),
-            (WEIGHT_2, vec![width, hidden], hidden),
-            (BIAS_2, vec![width], hidden),
-        ];
         let mut random = ChaCha8Rng::seed_from_u64(lesson.seed);
         random.set_stream(1); // the context is drawn from stream 0
-        for (name, shape, inputs) in shapes {
+        for (name, shape, inputs) in meta_net(lesson.model.config()) {
             let values = match lesson.initial {
                 InitialContext::File { path } => {
                     let (values, found) = PromptFile::read_tensor(path, name)?;
@@ -103,6 +94,22 @@ impl Learn for CoCoOpSettings {
     fn published(&self, _shots: Option<usize>) -> Recipe {
         Recipe::coop(10, 1)
     }
+
+    fn context_layout(&self) -> Option<ContextLayout> {
+        Some(self.layout())
+    }
+}
+
+/// Name, shape and number of inputs of each parameter of the network from an image feature `[D]` to a shift `[d]`.
+pub(crate) fn meta_net(config: &ClipConfig) -> [(&'static str, Vec<usize>, usize); 4] {
+    let (width, embedding_width) = (config.text.width, config.embedding_width);
+    let hidden = embedding_width / REDUCTION;
+    [
+        (WEIGHT_1, vec![hidden, embedding_width], embedding_width),
+        (BIAS_1, vec![hidden], embedding_width),
+        (WEIGHT_2, vec![width, hidden], hidden),
+        (BIAS_2, vec![width], hidden),
+    ]
 }
 
 /// What `torch.nn.Linear` begins with, weights and biases alike: U(−1/√inputs, 1/√inputs).

@@ -156,8 +156,11 @@ pub enum InitialContext {
 }
 
 impl InitialContext {
-    /// The parameter [`CONTEXT`] in this layout.
-    pub(super) fn parameters(
+    /// The parameter [`CONTEXT`] in this layout, as it begins: `[M, d]`, class-specific `[K, M, d]`.
+    ///
+    /// # Errors
+    /// Words of another number of tokens, a file that cannot be read or whose tensor has another shape.
+    pub fn parameters(
         &self,
         lesson: &Lesson<'_>,
         layout: &ContextLayout,
@@ -247,6 +250,10 @@ impl Learn for ContextLayout {
 
     fn fast(&self, shots: Option<usize>) -> Recipe {
         Recipe::full_batch(shots)
+    }
+
+    fn context_layout(&self) -> Option<ContextLayout> {
+        Some(self.clone())
     }
 
     fn takes_other_classes(&self) -> bool {

@@ -24,6 +24,11 @@ pub struct KgCoOpSettings {
     pub weight: f32,
 }
 
+impl KgCoOpSettings {
+    /// Factor λ of the distance, as published (Yao et al. 2023, §4.1).
+    pub const PUBLISHED_WEIGHT: f32 = 8.0;
+}
+
 impl Learn for KgCoOpSettings {
     fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
         let (model, names) = (lesson.model, lesson.class_names);
@@ -55,6 +60,10 @@ impl Learn for KgCoOpSettings {
 
     fn fast(&self, shots: Option<usize>) -> Recipe {
         self.layout.fast(shots)
+    }
+
+    fn context_layout(&self) -> Option<ContextLayout> {
+        Some(self.layout.clone())
     }
 
     fn takes_other_classes(&self) -> bool {

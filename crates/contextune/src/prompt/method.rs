@@ -102,6 +102,11 @@ pub trait Learn {
         false
     }
 
+    /// How the learned context vectors stand in the prompts; `None` if the method has none.
+    fn context_layout(&self) -> Option<ContextLayout> {
+        None
+    }
+
     /// Whether what was learned says something about other classes than it was learned for.
     fn takes_other_classes(&self) -> bool {
         true

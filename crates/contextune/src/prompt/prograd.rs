@@ -25,6 +25,11 @@ pub struct ProGradSettings {
     pub weight: f32,
 }
 
+impl ProGradSettings {
+    /// Share λ of the opposing part that is taken away, as published (Zhu et al. 2023, §3.2).
+    pub const PUBLISHED_WEIGHT: f32 = 1.0;
+}
+
 impl Learn for ProGradSettings {
     fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
         let (model, names) = (lesson.model, lesson.class_names);
@@ -56,6 +61,10 @@ impl Learn for ProGradSettings {
 
     fn fast(&self, shots: Option<usize>) -> Recipe {
         self.layout.fast(shots)
+    }
+
+    fn context_layout(&self) -> Option<ContextLayout> {
+        Some(self.layout.clone())
     }
 
     fn takes_other_classes(&self) -> bool {

@@ -60,6 +60,15 @@ pub enum RunError {
         /// The folder.
         path: PathBuf,
     },
+    /// The prompt was imported without class names.
+    #[error(
+        "{} has no class names, because it was imported without: import it again with --classes, or measure it on the classes of a data set with `contextune eval {} --data`",
+        path.display(), path.display()
+    )]
+    NoClasses {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The model is not the one that the prompt was learned with.
     #[error(
         "the prompt in {} was learned with another model: its fingerprint is {learned_with:.12}…, that of {} is {found:.12}…",

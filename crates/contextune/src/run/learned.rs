@@ -51,6 +51,17 @@ impl Learned {
         }
     }
 
+    /// The classes it was learned for, K of them.
+    ///
+    /// # Errors
+    /// It was imported without class names.
+    pub fn class_names(&self, run: &Path) -> Result<&[String], RunError> {
+        match self.file.class_names.is_empty() {
+            false => Ok(&self.file.class_names),
+            true => Err(RunError::NoClasses { path: run.into() }),
+        }
+    }
+
     /// What classifies into `class_names`.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! A run: its settings, its folder, how it is learned, and how it is used again.
 
 mod folder;
+pub mod import;
 mod learned;
 mod learning;
 mod result;

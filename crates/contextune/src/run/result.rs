@@ -16,7 +16,7 @@ pub struct RunResult {
     pub accuracy: f32,
     /// The same for each class, by name; classes without test pictures are left out.
     pub per_class: BTreeMap<String, f32>,
-    /// How it was trained: `published`, `fast`, or one of them with what was changed.
+    /// How it was trained: `published`, `fast`, or one of them with what was changed; `imported` if other code did it.
     pub recipe: String,
     /// Training pictures for each class; absent: all.
     pub shots: Option<usize>,
@@ -26,7 +26,7 @@ pub struct RunResult {
     pub subset: String,
     /// Learned numbers.
     pub parameters: usize,
-    /// Seconds of training, without encoding and evaluation.
+    /// Seconds of training in this program, without encoding and evaluation; 0 for an imported prompt.
     pub train_seconds: f64,
     /// Largest resident memory of the process so far, in bytes; absent where the system does not tell.
     pub peak_memory_bytes: Option<u64>,

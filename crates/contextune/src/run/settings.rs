@@ -20,8 +20,12 @@ pub struct Settings {
     /// The activation that the user decided on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activation: Option<Activation>,
-    /// The data set.
-    pub data: PathBuf,
+    /// The data set; absent: an imported prompt that came without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// The checkpoint of other code that the prompt was taken from; absent: it was learned here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<PathBuf>,
     /// Training pictures of each class; absent: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shots: Option<usize>,
@@ -72,7 +76,8 @@ impl Settings {
         Self {
             model: None,
             activation: None,
-            data,
+            data: Some(data),
+            imported: None,
             shots,
             seed: 1,
             subset: Subset::All,
@@ -86,8 +91,21 @@ impl Settings {
         }
     }
 
+    /// A prompt that other code learned, taken from `checkpoint`. Recipe and beginning are the published ones: how it was
+    /// learned in truth is not known.
+    pub fn imported(checkpoint: PathBuf, data: Option<PathBuf>, method: Method) -> Self {
+        Self {
+            data,
+            imported: Some(checkpoint),
+            ..Self::new(PathBuf::new(), method, None, RecipeName::Published)
+        }
+    }
+
     /// The recipe as results name it: one that was changed is never called as it was.
     pub fn recipe_name(&self) -> String {
+        if self.imported.is_some() {
+            return "imported".into(); // no one here knows how it was trained
+        }
         let name = match self.recipe {
             RecipeName::Published => "published",
             RecipeName::Fast => "fast",

@@ -59,6 +59,7 @@ pub struct Arguments {
 
 /// One run of a plan.
 struct Job {
+    data: PathBuf,
     settings: Settings,
     folder: PathBuf,
 }
@@ -219,7 +220,11 @@ impl Run<'_> {
             .join(folder_name(self.method))
             .join(format!("{shots}{subset}"))
             .join(format!("seed-{}", settings.seed));
-        Ok(Job { settings, folder })
+        Ok(Job {
+            data: self.data.to_owned(),
+            settings,
+            folder,
+        })
     }
 
     fn settings(&self, plan: &Plan, dataset: &Dataset, model: &Model) -> Result<Settings> {
@@ -306,9 +311,9 @@ fn encode(
     let mut whole = BTreeSet::new();
     for job in missing {
         let settings = &job.settings;
-        let dataset = &datasets[&settings.data];
+        let dataset = &datasets[&job.data];
         let encoder = encoder(settings, model, context)?;
-        if whole.insert(&settings.data) {
+        if whole.insert(&job.data) {
             for split in [Split::Test, Split::Val] {
                 if !dataset.split(split).is_empty() {
                     encoder.labelled(dataset, dataset.split(split), Views::Whole, &watch)?;
@@ -394,7 +399,7 @@ fn learn_one(
         false => RunFolder::create(&job.folder, &job.settings, false)?,
     };
     let encoder = encoder(&job.settings, model, context)?;
-    let dataset = &datasets[&job.settings.data];
+    let dataset = &datasets[&job.data];
     let watch = Quiet { context };
     match run::learn(&job.settings, dataset, model, &encoder, &folder, &watch) {
         Ok(_) | Err(LearnError::Stopped { .. }) => Ok(()),
@@ -465,10 +470,7 @@ fn measure(
                 .entry(cell)
                 .or_default()
                 .push(result.train_seconds);
-            for (place, other) in others(experiment, &jobs[folder].settings)
-                .into_iter()
-                .enumerate()
-            {
+            for (place, other) in others(experiment, &jobs[folder]).into_iter().enumerate() {
                 let accuracy = other_accuracy(folder, &other, datasets, model, context)?;
                 if let Some(accuracy) = accuracy {
                     measured
@@ -493,12 +495,12 @@ struct Other {
     subset: Subset,
 }
 
-fn others(experiment: &Experiment, settings: &Settings) -> Vec<Other> {
+fn others(experiment: &Experiment, job: &Job) -> Vec<Other> {
     match experiment.protocol {
         Protocol::FewShot => Vec::new(),
         Protocol::BaseToNew => vec![Other {
             name: "new".into(),
-            data: settings.data.clone(),
+            data: job.data.clone(),
             subset: Subset::New,
         }],
         Protocol::Transfer => experiment

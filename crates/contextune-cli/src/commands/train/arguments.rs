@@ -29,7 +29,7 @@ const CONTEXT_VECTORS: usize = 16;
 /// Words that CoCoOp and KgCoOp begin from if nothing else is said.
 const PUBLISHED_WORDS: &str = "a photo of a";
 /// The template of data sets that have none of their own.
-const TEMPLATE: &str = "a photo of a {}.";
+pub(in crate::commands) const TEMPLATE: &str = "a photo of a {}.";
 
 /// Learn a prompt, or measure zero-shot as a run like any other.
 ///
@@ -416,7 +416,9 @@ impl Arguments {
                 let settings = KgCoOpSettings {
                     layout,
                     templates: arguments.templates.lines(dataset)?,
-                    weight: arguments.weight.unwrap_or(8.0) as f32,
+                    weight: arguments
+                        .weight
+                        .map_or(KgCoOpSettings::PUBLISHED_WEIGHT, |weight| weight as f32),
                 };
                 (Method::Kgcoop(settings), initial, Some(&arguments.training))
             }
@@ -428,7 +430,9 @@ impl Arguments {
                 let settings = ProGradSettings {
                     layout,
                     templates: arguments.templates.lines(dataset)?,
-                    weight: arguments.weight.unwrap_or(1.0) as f32,
+                    weight: arguments
+                        .weight
+                        .map_or(ProGradSettings::PUBLISHED_WEIGHT, |weight| weight as f32),
                 };
                 (
                     Method::Prograd(settings),
@@ -505,7 +509,7 @@ impl Arguments {
 }
 
 /// A model's name as it is, a path from the root: a run is resumed from anywhere.
-fn absolute_model(name: &str) -> String {
+pub(in crate::commands) fn absolute_model(name: &str) -> String {
     match Path::new(name).exists() {
         true => std::path::absolute(name)
             .ok()

@@ -14,6 +14,7 @@ use crate::options::Context;
 use crate::watch::Watch;
 
 pub use arguments::Arguments;
+pub(super) use arguments::{TEMPLATE, absolute_model};
 
 /// Trains and prints.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {

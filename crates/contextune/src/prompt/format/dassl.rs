@@ -4,8 +4,8 @@
 //! dict with the state dict of the prompt learner, the epoch, and the states of optimizer and scheduler; a text file
 //! `checkpoint` beside it names the newest. The state dict holds, beside what is learned, the embeddings of the frozen
 //! tokens around it: `token_prefix` (start) and `token_suffix` (class name, full stop, end, padding). The official code
-//! ignores those when it loads the file, and this reader only checks their shapes. Where the class name stands is not
-//! in the file.
+//! ignores those when it loads the file; they tell whether model and class names are those of the training. Where the
+//! class name stands is not in the file.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -71,6 +71,10 @@ pub struct DasslCheckpoint {
     pub classes: Option<usize>,
     /// Epochs that were trained, if the file says so.
     pub epoch: Option<usize>,
+    /// The embedding of the start token in front of each class, `[K, 1, d]` row-major, if the file has it.
+    pub token_prefix: Option<Vec<f32>>,
+    /// The embeddings behind each class's context, `[K, T − 1 − M, d]` row-major, if the file has them.
+    pub token_suffix: Option<Vec<f32>>,
 }
 
 /// Why a prompt cannot be read or written in Dassl's format.
@@ -183,6 +187,10 @@ impl DasslCheckpoint {
                 parameters.insert_data(name, tensor.shape(), tensor.read()?, device);
             }
         }
+        let frozen = |name: &str| {
+            let tensor = tensors.get(name);
+            tensor.map(|tensor| tensor.read()).transpose()
+        };
         let pickle = archive.pickle();
         let epoch = pickle
             .get(pickle.root(), "epoch")
@@ -195,6 +203,8 @@ impl DasslCheckpoint {
             width: dimensions.width,
             classes: dimensions.classes,
             epoch,
+            token_prefix: frozen(TOKEN_PREFIX)?,
+            token_suffix: frozen(TOKEN_SUFFIX)?,
         })
     }
 }

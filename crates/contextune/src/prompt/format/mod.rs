@@ -1,5 +1,6 @@
 //! Files that hold a learned prompt, or the classifier that it makes.
 
+pub mod classifier;
 mod dassl;
 pub mod onnx;
 mod safetensors;

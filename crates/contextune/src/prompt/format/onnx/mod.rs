@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use self::graph::{Graph, Value};
 use self::protobuf::{Attribute, Entry, OperatorSet, ValueInfo};
+use super::classifier::unit_columns;
 use crate::checkpoint::{self, Normalization};
 use crate::model::Model;
 
@@ -94,7 +95,8 @@ pub fn write(
     let config = model.config();
     let classes = class_names.len();
     let width = config.embedding_width;
-    let classifier = unit_columns(class_features, classes, width)?;
+    let classifier = unit_columns(class_features, classes, width)
+        .map_err(|problem| OnnxError::ClassFeatures { problem })?;
 
     let mut graph = Graph::new(model.weights());
     let pixels = normalised(
@@ -149,26 +151,4 @@ fn normalised(graph: &mut Graph, pixels: &Value, normalization: Normalization) -
     let deviation = graph.floats(&[1, 3, 1, 1], normalization.std.to_vec());
     let centred = graph.binary("Sub", pixels, &mean);
     graph.binary("Div", &centred, &deviation)
-}
-
-/// Rows `[K, D]` of any length -> columns `[D, K]` of unit length.
-fn unit_columns(features: &[f32], classes: usize, width: usize) -> Result<Vec<f32>, OnnxError> {
-    let wrong = |problem| OnnxError::ClassFeatures { problem };
-    if classes == 0 || features.len() != classes * width {
-        return Err(wrong(format!(
-            "{} values for {classes} classes and features of width {width}",
-            features.len()
-        )));
-    }
-    let mut columns = vec![0.0; features.len()];
-    for (class, row) in features.chunks_exact(width).enumerate() {
-        let length = row.iter().map(|value| value * value).sum::<f32>().sqrt();
-        if !length.is_normal() {
-            return Err(wrong(format!("those of class {class} have no direction")));
-        }
-        for (channel, value) in row.iter().enumerate() {
-            columns[channel * classes + class] = value / length;
-        }
-    }
-    Ok(columns)
 }

@@ -1,0 +1,278 @@
+//! `contextune import`: a prompt of the official code becomes a run.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::ValueEnum;
+use contextune::data::{self, Dataset, Split, Subset};
+use contextune::model::Model;
+use contextune::prompt::Method;
+use contextune::prompt::cocoop::CoCoOpSettings;
+use contextune::prompt::coop::{ContextLayout, Position};
+use contextune::prompt::format::{DasslCheckpoint, DasslFamily};
+use contextune::prompt::kgcoop::KgCoOpSettings;
+use contextune::prompt::prograd::ProGradSettings;
+use contextune::run::import::Import;
+use contextune::run::{Learned, RunFolder, RunResult, Settings, peak_memory_bytes, per_class};
+use serde::Serialize;
+
+use super::eval::{Measured, measure};
+use super::train::{TEMPLATE, absolute_model};
+use crate::examples;
+use crate::options::{Context, ModelArguments, PictureArguments, WrongUsage};
+
+/// Take over a prompt that the official code of CoOp or CoCoOp learned (Dassl's model.pth.tar-N).
+///
+/// The result is a run like any other: eval, predict, explain, export and train --init take it.
+///
+/// Example: contextune import output/prompt_learner --model ViT-B-16.pt --classes names.txt --out runs/official
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// A model.pth.tar-N, the folder prompt_learner it lies in, or the folder of the official run.
+    file: PathBuf,
+    #[command(flatten)]
+    model: ModelArguments,
+    /// Class names in the order of their labels, separated by commas or one a line in a file; without them those of
+    /// --data.
+    #[arg(long)]
+    classes: Option<String>,
+    /// The data set it was learned on: gives the class names, and the accuracy is measured on its test split.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Which classes of the data set it was learned on: all, base or new.
+    #[arg(long, requires = "data", value_parser = examples::subset)]
+    subset: Option<Subset>,
+    /// Where the class name stands among the context vectors: end, middle or front. The checkpoint does not say.
+    #[arg(long)]
+    position: Option<Position>,
+    /// What it was learned by, where the checkpoint looks the same; without it coop.
+    #[arg(long, value_enum)]
+    method: Option<SameFile>,
+    /// Seed of the split of a data set that has none.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Folder for the run.
+    #[arg(long)]
+    out: PathBuf,
+    /// Replace the run folder if it exists.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    pictures: PictureArguments,
+    /// Print what was imported as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Methods that learn the same tensor.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SameFile {
+    /// CoOp.
+    Coop,
+    /// KgCoOp.
+    Kgcoop,
+    /// ProGrad.
+    Prograd,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    run: PathBuf,
+    method: String,
+    classes: usize,
+    context_length: usize,
+    class_specific: bool,
+    position: Position,
+    epochs: Option<usize>,
+    accuracy: Option<f32>,
+}
+
+/// Reads, checks, writes the run, and measures it where there are data.
+pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
+    let checkpoint = DasslCheckpoint::open(&arguments.file, &context.device)?;
+    let dataset = match &arguments.data {
+        Some(path) => {
+            let dataset = examples::open(path, arguments.seed, context)?;
+            Some(dataset.subset(arguments.subset.unwrap_or_default()))
+        }
+        None => None,
+    };
+    let class_names = match (&arguments.classes, &dataset) {
+        (Some(list), _) => data::class_list(list)?,
+        (None, Some(dataset)) => dataset.class_names.clone(),
+        (None, None) if checkpoint.class_specific => {
+            return Err(WrongUsage(format!(
+                "{} has a context for each class: say with --classes or --data which classes these are, in the order of their labels",
+                arguments.file.display()
+            ))
+            .into());
+        }
+        (None, None) => Vec::new(),
+    };
+    let method = arguments.method(&checkpoint, dataset.as_ref(), context)?;
+    let model = arguments.model.open(context)?;
+    let import = Import {
+        path: &arguments.file,
+        checkpoint: &checkpoint,
+        model: &model,
+        method: &method,
+        class_names: &class_names,
+    };
+    let file = import.prompt_file()?;
+    if let Some(warning) = import.warning()? {
+        context.screen.remark(warning);
+    }
+    if class_names.is_empty() {
+        context.screen.remark(
+            "no class names: predict and export need them, eval takes those of its --data; give them with --classes",
+        );
+    }
+
+    let settings = arguments.settings(&checkpoint, method)?;
+    let folder = RunFolder::create(&arguments.out, &settings, arguments.force)?;
+    file.write(&folder.prompt_file())?;
+    let accuracy = match &dataset {
+        Some(dataset) if dataset.split(Split::Test).is_empty() => {
+            let path = dataset.root.display();
+            let remark = format!("{path} has no test split: the accuracy was not measured");
+            context.screen.remark(remark);
+            None
+        }
+        Some(dataset) => Some(finish(&folder, &model, dataset, context)?),
+        None => None,
+    };
+    arguments.print(&checkpoint, &settings, class_names.len(), accuracy)
+}
+
+/// Measures the run on the test split and writes the result.
+fn finish(folder: &RunFolder, model: &Model, dataset: &Dataset, context: &Context) -> Result<f32> {
+    let learned = Learned::open(folder.path(), &context.device)?;
+    let Measured { accuracy, .. } = measure(&learned, model, dataset, Split::Test, context)?;
+    let settings = &learned.settings;
+    folder.finish(&RunResult {
+        method: settings.method.name(),
+        accuracy: accuracy.share(),
+        per_class: per_class(&accuracy, &dataset.class_names),
+        recipe: settings.recipe_name(),
+        shots: settings.shots,
+        seed: settings.seed,
+        subset: settings.subset.to_string(),
+        parameters: learned.file.parameters.elements(),
+        train_seconds: 0.0,
+        peak_memory_bytes: peak_memory_bytes(),
+    })?;
+    Ok(accuracy.share())
+}
+
+impl Arguments {
+    /// The method that learned the checkpoint, as far as checkpoint and arguments tell.
+    fn method(
+        &self,
+        checkpoint: &DasslCheckpoint,
+        dataset: Option<&Dataset>,
+        context: &Context,
+    ) -> Result<Method> {
+        if checkpoint.family == DasslFamily::CoCoOp {
+            if self.method.is_some() {
+                let message = "--method tells prompts apart that are alike in the file; this one is CoCoOp's: leave it out";
+                return Err(WrongUsage(message.into()).into());
+            }
+            if !matches!(self.position, None | Some(Position::End)) {
+                let message = "CoCoOp has the class name at the end: leave --position out";
+                return Err(WrongUsage(message.into()).into());
+            }
+            return Ok(Method::Cocoop(CoCoOpSettings {
+                context_length: checkpoint.context_length,
+                published_words: None,
+            }));
+        }
+        if self.position.is_none() {
+            context.screen.remark(
+                "the checkpoint does not say where the class name stands: taken to be at the end, as officially unless set otherwise; else give --position middle or front",
+            );
+        }
+        let layout = ContextLayout {
+            length: checkpoint.context_length,
+            class_specific: checkpoint.class_specific,
+            position: self.position.unwrap_or_default(),
+            published_words: None,
+        };
+        let templates = dataset.and_then(Dataset::published_template);
+        let templates = templates.unwrap_or(TEMPLATE).to_owned();
+        Ok(match self.method.unwrap_or(SameFile::Coop) {
+            SameFile::Coop => Method::Coop(layout),
+            SameFile::Kgcoop => Method::Kgcoop(KgCoOpSettings {
+                layout,
+                templates,
+                weight: KgCoOpSettings::PUBLISHED_WEIGHT,
+            }),
+            SameFile::Prograd => Method::Prograd(ProGradSettings {
+                layout,
+                templates,
+                weight: ProGradSettings::PUBLISHED_WEIGHT,
+            }),
+        })
+    }
+
+    /// The settings as far as they are known; the recipe is the published one.
+    fn settings(&self, checkpoint: &DasslCheckpoint, method: Method) -> Result<Settings> {
+        let absolute = |path: &Path| std::path::absolute(path);
+        let imported = absolute(&self.file)?;
+        let data = self.data.as_deref().map(absolute).transpose()?;
+        let mut settings = Settings {
+            model: self.model.model.as_deref().map(absolute_model),
+            activation: self.model.activation.map(Into::into),
+            seed: self.seed,
+            subset: self.subset.unwrap_or_default(),
+            exif: self.pictures.exif,
+            strict: self.pictures.strict,
+            ..Settings::imported(imported, data, method)
+        };
+        if let Some(epochs) = checkpoint.epoch {
+            settings.training.fit.epochs = epochs;
+        }
+        Ok(settings)
+    }
+
+    fn print(
+        &self,
+        checkpoint: &DasslCheckpoint,
+        settings: &Settings,
+        classes: usize,
+        accuracy: Option<f32>,
+    ) -> Result<()> {
+        let Some(layout) = settings.method.learn().context_layout() else {
+            unreachable!("every imported method has a context")
+        };
+        if self.json {
+            let answer = Answer {
+                run: self.out.clone(),
+                method: settings.method.name(),
+                classes,
+                context_length: layout.length,
+                class_specific: layout.class_specific,
+                position: layout.position,
+                epochs: checkpoint.epoch,
+                accuracy,
+            };
+            println!("{}", serde_json::to_string(&answer)?);
+            return Ok(());
+        }
+        let accuracy = accuracy.map_or_else(String::new, |accuracy| {
+            format!("{:.1} % on the test split, ", 100.0 * accuracy)
+        });
+        println!(
+            "{}: {accuracy}{} context vectors{}, class name at the {}, {classes} classes; the run is in {}",
+            settings.method.name(),
+            layout.length,
+            if layout.class_specific {
+                " for each class"
+            } else {
+                ""
+            },
+            layout.position,
+            self.out.display()
+        );
+        Ok(())
+    }
+}
