@@ -1,81 +1,18 @@
 //! The binary as its users run it: real pictures, the embedded model, files on disk.
 
+mod common;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::{answer, class_folders, command, contextune, demo_data, failure, golden, json, text};
 use contextune::data::{FeatureRows, FeaturesFile, Split};
 use contextune::text::TemplateSet;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-/// The binary, with a cache that outlives the tests: no picture is encoded twice.
-fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_contextune"));
-    command.env("CONTEXTUNE_CACHE", env!("CARGO_TARGET_TMPDIR"));
-    command
-}
-
-fn contextune(arguments: &[&str]) -> Output {
-    command().args(arguments).output().unwrap()
-}
-
-/// Standard output of a command that must succeed.
-#[track_caller]
-fn answer(arguments: &[&str]) -> String {
-    let output = contextune(arguments);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Standard error of a command that must fail with this exit code.
-#[track_caller]
-fn failure(code: i32, arguments: &[&str]) -> String {
-    let output = contextune(arguments);
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
-    errors
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text:?}"))
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn demo_data(task: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../assets/demo")
-        .join(task)
-}
-
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../contextune/tests/golden")
-        .join(name)
-}
-
-/// Two class folders with three real pictures each.
-fn class_folders(folder: &Path) -> PathBuf {
-    let data = folder.join("data");
-    let pictures = [
-        ("noise", ["noise.png", "big_noise.png", "tiny.png"]),
-        ("photo", ["photo.jpg", "photo_444.jpg", "photo_rgb.png"]),
-    ];
-    for (class, files) in pictures {
-        fs::create_dir_all(data.join(class)).unwrap();
-        for file in files {
-            let source = golden("preprocess").join(file);
-            fs::copy(source, data.join(class).join(file)).unwrap();
-        }
-    }
-    data
-}
 
 #[test]
 fn a_run_is_trained_evaluated_and_used() {

@@ -5,6 +5,7 @@ pub mod data;
 pub mod demo;
 pub mod encode;
 pub mod eval;
+pub mod explain;
 pub mod export;
 pub mod import;
 pub mod predict;

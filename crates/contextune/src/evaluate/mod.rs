@@ -1,9 +1,11 @@
 //! Metrics on logits and similarities.
 
 mod accuracy;
+mod confusion;
 mod retrieval;
 mod statistics;
 
 pub use accuracy::{Accuracy, largest, softmax};
+pub use confusion::{ConfusedPair, Mistake, confused_pairs, mistakes};
 pub use retrieval::{Retrieval, retrieval};
 pub use statistics::{Spread, harmonic_mean};

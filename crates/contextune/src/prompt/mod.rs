@@ -17,10 +17,12 @@ pub mod kgcoop;
 pub mod linear_probe;
 mod measure;
 mod method;
+pub mod movement;
 pub mod prograd;
 pub mod taskres;
 pub mod text_tuning;
 pub mod tip_adapter;
+pub mod words;
 pub mod zeroshot;
 
 pub use classification::{Classification, TrainingViews};

@@ -1,0 +1,413 @@
+//! `contextune explain`: what a run has learned, in words, numbers and pictures.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use contextune::data::{Input, Split, Subset};
+use contextune::evaluate::{confused_pairs, mistakes};
+use contextune::features::LabelledFeatures;
+use contextune::model::Model;
+use contextune::prompt::coop::{CONTEXT, ContextLayout, InitialContext, Position};
+use contextune::prompt::movement::{Movement, movements};
+use contextune::prompt::words::{self, NearWord, Neighbours};
+use contextune::prompt::{Lesson, Method};
+use contextune::run::{Learned, per_class};
+use serde::Serialize;
+
+use super::eval::{Measurable, Measured, measure};
+use crate::examples;
+use crate::options::{Context, open_model};
+
+/// Pairs of confused classes that are shown.
+const PAIRS: usize = 10;
+/// Pictures of each of them that are shown as text.
+const PICTURES: usize = 3;
+
+/// Show what a run has learned: words near its vectors, classes it confuses, pictures it gets wrong.
+///
+/// The nearest words say little about what a vector does: they are where it lies among the words.
+///
+/// Example: contextune explain runs/photos --words 3
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The run folder.
+    run: PathBuf,
+    /// Words to show for each context vector.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    words: u16,
+    /// Data to measure on; without it those of the run.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// train, val or test.
+    #[arg(long, default_value = "test", value_parser = examples::split)]
+    split: Split,
+    /// Which classes; without it those of the run, or all of other data.
+    #[arg(long, value_parser = examples::subset)]
+    subset: Option<Subset>,
+    /// Print everything as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    run: PathBuf,
+    method: String,
+    /// Absent for methods without context vectors.
+    context: Option<Vectors>,
+    /// Absent without data.
+    classification: Option<Classification>,
+}
+
+/// The context.
+#[derive(Serialize)]
+struct Vectors {
+    length: usize,
+    class_specific: bool,
+    position: Position,
+    vectors: Vec<Vector>,
+}
+
+/// One context vector.
+#[derive(Serialize)]
+struct Vector {
+    /// The class whose context it belongs to, if each has its own.
+    class: Option<String>,
+    /// Its place in the context, from 1.
+    place: usize,
+    /// Absent if the beginning is not known.
+    moved: Option<Moved>,
+    nearest_by_distance: Vec<Word>,
+    nearest_by_cosine: Vec<Word>,
+}
+
+#[derive(Serialize)]
+struct Moved {
+    distance: f32,
+    cosine: f32,
+}
+
+#[derive(Serialize)]
+struct Word {
+    id: u32,
+    token: String,
+    word: String,
+    distance: f32,
+    cosine: f32,
+}
+
+/// How a split is classified.
+#[derive(Serialize)]
+struct Classification {
+    data: PathBuf,
+    split: String,
+    subset: Subset,
+    accuracy: f32,
+    correct: usize,
+    examples: usize,
+    per_class: BTreeMap<String, f32>,
+    confused: Vec<Pair>,
+    mistakes: Vec<WrongPicture>,
+}
+
+/// Pictures of one class that were taken for another.
+#[derive(Serialize)]
+struct Pair {
+    class: String,
+    predicted: String,
+    count: usize,
+}
+
+#[derive(Serialize)]
+struct WrongPicture {
+    path: String,
+    class: String,
+    predicted: String,
+    probability: f32,
+}
+
+/// Looks and prints.
+pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
+    let learned = Learned::open(&arguments.run, &context.device)?;
+    let settings = &learned.settings;
+    let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
+    learned.check_model(&arguments.run, &model)?;
+    let method = learned.file.method.name();
+    let vectors = match learned.file.method.learn().context_layout() {
+        Some(layout) => Some(vectors(&arguments, &learned, &layout, &model, context)?),
+        None => {
+            let remark = format!("{method} has no context vectors, and so no words near them");
+            context.screen.remark(remark);
+            None
+        }
+    };
+    let answer = Answer {
+        classification: classification(&arguments, &learned, &model, context)?,
+        context: vectors,
+        run: arguments.run,
+        method,
+    };
+    match arguments.json {
+        true => println!("{}", serde_json::to_string(&answer)?),
+        false => print(&answer, &learned.file.method),
+    }
+    Ok(())
+}
+
+/// The context vectors with the words near them.
+fn vectors(
+    arguments: &Arguments,
+    learned: &Learned,
+    layout: &ContextLayout,
+    model: &Model,
+    context: &Context,
+) -> Result<Vectors> {
+    let text = model.text_tower()?;
+    let width = text.config().width;
+    let parameters = &learned.file.parameters;
+    let values = parameters.data(CONTEXT);
+    let values = values.with_context(|| format!("the prompt has no tensor {CONTEXT}"))?;
+    let table = match layout.class_specific {
+        false => parameters.get::<2>(CONTEXT)?, // [M, d]
+        true => {
+            let vectors = values.len() / width;
+            parameters.get::<3>(CONTEXT)?.reshape([vectors, width]) // [K · M, d]
+        }
+    };
+    let near = words::nearest(&table, &text, &model.tokenizer()?, arguments.words.into());
+    let mut moved = match initial_values(learned, layout, model) {
+        Ok(initial) => movements(&initial, &values, width),
+        Err(unknown) => {
+            let remark = format!("how far the vectors moved is not known: {unknown:#}");
+            context.screen.remark(remark);
+            Vec::new()
+        }
+    }
+    .into_iter();
+    let vectors = near
+        .into_iter()
+        .enumerate()
+        .map(|(index, near)| {
+            let Neighbours {
+                by_distance,
+                by_cosine,
+            } = near;
+            let names = &learned.file.class_names;
+            Vector {
+                class: match layout.class_specific {
+                    true => names.get(index / layout.length).cloned(),
+                    false => None,
+                },
+                place: index % layout.length + 1,
+                moved: moved.next().map(Into::into),
+                nearest_by_distance: by_distance.into_iter().map(Into::into).collect(),
+                nearest_by_cosine: by_cosine.into_iter().map(Into::into).collect(),
+            }
+        })
+        .collect();
+    Ok(Vectors {
+        length: layout.length,
+        class_specific: layout.class_specific,
+        position: layout.position,
+        vectors,
+    })
+}
+
+/// The context as it was before the first step, computed again.
+fn initial_values(learned: &Learned, layout: &ContextLayout, model: &Model) -> Result<Vec<f32>> {
+    let settings = &learned.settings;
+    if settings.imported.is_some() {
+        anyhow::bail!("the prompt is imported, and its file does not hold its beginning");
+    }
+    let lesson = Lesson {
+        model,
+        class_names: &learned.file.class_names,
+        train: &LabelledFeatures::nothing(model.config().embedding_width),
+        val: None,
+        initial: &settings.initial,
+        seed: settings.seed,
+    };
+    let initial: &InitialContext = &settings.initial;
+    let initial = initial.parameters(&lesson, layout)?;
+    initial
+        .data(CONTEXT)
+        .with_context(|| format!("there is no tensor {CONTEXT} at the beginning"))
+}
+
+impl From<Movement> for Moved {
+    fn from(moved: Movement) -> Self {
+        Self {
+            distance: moved.distance,
+            cosine: moved.cosine,
+        }
+    }
+}
+
+impl From<NearWord> for Word {
+    fn from(near: NearWord) -> Self {
+        Self {
+            id: near.id,
+            token: near.token,
+            word: near.word,
+            distance: near.distance,
+            cosine: near.cosine,
+        }
+    }
+}
+
+/// Accuracy and mistakes on the data asked for; nothing, with a remark, if the run has none or they are gone.
+fn classification(
+    arguments: &Arguments,
+    learned: &Learned,
+    model: &Model,
+    context: &Context,
+) -> Result<Option<Classification>> {
+    if arguments.data.is_none() {
+        let left_out = match &learned.settings.data {
+            None => Some("the run was imported without data".to_owned()),
+            Some(data) if !data.exists() => Some(format!("{} is not there", data.display())),
+            Some(_) => None,
+        };
+        if let Some(reason) = left_out {
+            let remark = format!(
+                "accuracy and mistakes are left out, because {reason}; say with --data what to measure on"
+            );
+            context.screen.remark(remark);
+            return Ok(None);
+        }
+    }
+    let (data, subset) = (arguments.data.as_deref(), arguments.subset);
+    let Measurable {
+        path,
+        subset,
+        dataset,
+    } = Measurable::open(&arguments.run, &learned.settings, data, subset, context)?;
+    let Measured {
+        examples,
+        labels,
+        logits,
+        accuracy,
+    } = measure(learned, model, &dataset, arguments.split, context)?;
+    let names = &dataset.class_names;
+    let mistakes = mistakes(&logits, &labels, names.len());
+    let confused = confused_pairs(&mistakes)
+        .into_iter()
+        .take(PAIRS)
+        .map(|pair| Pair {
+            class: names[pair.label].clone(),
+            predicted: names[pair.predicted].clone(),
+            count: pair.count,
+        })
+        .collect();
+    let mistakes = mistakes
+        .into_iter()
+        .map(|mistake| WrongPicture {
+            path: match &examples[mistake.example].input {
+                Input::Picture(path) => path.display().to_string(),
+                input => dataset.input_name(input),
+            },
+            class: names[mistake.label].clone(),
+            predicted: names[mistake.predicted].clone(),
+            probability: mistake.probability,
+        })
+        .collect();
+    Ok(Some(Classification {
+        data: path,
+        split: arguments.split.to_string(),
+        subset,
+        accuracy: accuracy.share(),
+        correct: accuracy.correct,
+        examples: accuracy.examples,
+        per_class: per_class(&accuracy, names),
+        confused,
+        mistakes,
+    }))
+}
+
+fn print(answer: &Answer, method: &Method) {
+    if let Some(context) = &answer.context {
+        let shared = match context.class_specific {
+            true => "for each class",
+            false => "for all classes",
+        };
+        println!(
+            "{}: {} context vectors {shared}, class name at the {}",
+            answer.method, context.length, context.position
+        );
+        if let Method::Cocoop(_) = method {
+            println!("(as they are before a picture shifts them)");
+        }
+        println!(
+            "\nthe words nearest to each vector (distance), and most equal in direction (cosine)"
+        );
+        for vector in &context.vectors {
+            print_vector(vector);
+        }
+        println!();
+    }
+    if let Some(classification) = &answer.classification {
+        print_classification(classification);
+    }
+}
+
+fn print_vector(vector: &Vector) {
+    if let (Some(class), 1) = (&vector.class, vector.place) {
+        println!("{class}");
+    }
+    let line = |words: &[Word], value: fn(&Word) -> f32| {
+        let words: Vec<String> = words
+            .iter()
+            .map(|word| format!("{} {:.2}", word.word, value(word)))
+            .collect();
+        words.join(", ")
+    };
+    let moved = vector.moved.as_ref().map_or_else(String::new, |moved| {
+        format!(
+            "  moved by {:.3}, cosine {:.3}",
+            moved.distance, moved.cosine
+        )
+    });
+    println!("{:>4}{moved}", vector.place);
+    let by_distance = line(&vector.nearest_by_distance, |word| word.distance);
+    println!("      distance  {by_distance}");
+    let by_cosine = line(&vector.nearest_by_cosine, |word| word.cosine);
+    println!("      cosine    {by_cosine}");
+}
+
+fn print_classification(classification: &Classification) {
+    println!(
+        "{:.1} % ({} of {} in the {} split of {})",
+        100.0 * classification.accuracy,
+        classification.correct,
+        classification.examples,
+        classification.split,
+        classification.data.display()
+    );
+    for (class, share) in &classification.per_class {
+        println!("{:>6.1} %  {class}", 100.0 * share);
+    }
+    if classification.confused.is_empty() {
+        return;
+    }
+    println!("\nmost often confused");
+    for pair in &classification.confused {
+        println!(
+            "{:>4}  {} taken for {}",
+            pair.count, pair.class, pair.predicted
+        );
+        let pictures = classification.mistakes.iter().filter(|mistake| {
+            (&mistake.class, &mistake.predicted) == (&pair.class, &pair.predicted)
+        });
+        for picture in pictures.take(PICTURES) {
+            println!(
+                "        {:.0} %  {}",
+                100.0 * picture.probability,
+                picture.path
+            );
+        }
+        if pair.count > PICTURES {
+            println!("        and {} more", pair.count - PICTURES);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Which classes are taken for which others, and on which examples.
+
+use std::collections::BTreeMap;
+
+use super::{largest, softmax};
+
+/// An example that was classified wrongly.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mistake {
+    /// Its place among the examples.
+    pub example: usize,
+    /// The class it is of.
+    pub label: usize,
+    /// The class it was taken for.
+    pub predicted: usize,
+    /// Probability of the class it was taken for.
+    pub probability: f32,
+}
+
+/// Two classes of which one was taken for the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfusedPair {
+    /// The class that the examples are of.
+    pub label: usize,
+    /// The class they were taken for.
+    pub predicted: usize,
+    /// How often.
+    pub count: usize,
+}
+
+/// The examples whose largest of `logits` (`[N, K]` row-major) is not at their label in `0..K`, in order.
+pub fn mistakes(logits: &[f32], labels: &[usize], classes: usize) -> Vec<Mistake> {
+    logits
+        .chunks_exact(classes)
+        .zip(labels)
+        .enumerate()
+        .filter_map(|(example, (row, &label))| {
+            let predicted = largest(row);
+            (predicted != label).then(|| Mistake {
+                example,
+                label,
+                predicted,
+                probability: softmax(row)[predicted],
+            })
+        })
+        .collect()
+}
+
+/// Pairs of classes by how often they were confused, most often first, equal ones in the order of the classes.
+pub fn confused_pairs(mistakes: &[Mistake]) -> Vec<ConfusedPair> {
+    let mut counts: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+    for mistake in mistakes {
+        *counts
+            .entry((mistake.label, mistake.predicted))
+            .or_default() += 1;
+    }
+    let mut pairs: Vec<ConfusedPair> = counts
+        .into_iter()
+        .map(|((label, predicted), count)| ConfusedPair {
+            label,
+            predicted,
+            count,
+        })
+        .collect();
+    pairs.sort_by_key(|pair| std::cmp::Reverse(pair.count)); // stable: equal ones stay in order
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_are_counted_by_pair() {
+        let logits = [
+            [1.0, 0.0, 0.0],
+            [0.0, 0.0, 3.0],
+            [2.0, 1.0, 0.0],
+            [0.0, 0.0, 1.0],
+        ];
+        let mistakes = mistakes(logits.as_flattened(), &[0, 0, 1, 0], 3);
+        let examples: Vec<usize> = mistakes.iter().map(|mistake| mistake.example).collect();
+        assert_eq!(examples, [1, 2, 3]);
+        let expected = 3.0_f32.exp() / (2.0 + 3.0_f32.exp());
+        assert!((mistakes[0].probability - expected).abs() < 1e-6);
+        let pairs = confused_pairs(&mistakes);
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|pair| (pair.label, pair.predicted, pair.count))
+            .collect();
+        assert_eq!(pairs, [(0, 2, 2), (1, 0, 1)]);
+    }
+}
