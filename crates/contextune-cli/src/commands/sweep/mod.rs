@@ -28,24 +28,31 @@ use crate::watch::Watch;
 /// From this width of the text tower on, a step keeps all cores busy by itself; below it, runs share the cores.
 const WIDTH_OF_LARGE_TOWERS: usize = 512;
 
-/// Do every run of a plan and put what they come to into tables: mean ± standard deviation over seeds.
-///
-/// Runs that are finished are kept, one that was stopped goes on where it was, so the same command completes a plan that was
-/// interrupted. The tables are printed and written beside the runs as summary.txt, summary.csv and summary.json. A plan:
-///
-///   out = "runs"
-///
-///   [[experiment]]
-///   title = "Few-shot"
-///   data = ["photos"]
-///   methods = ["zeroshot", "coop", "coop --class-specific"]
-///   shots = [1, 4, 16]
-///
-/// An experiment may also have seeds = [1, 2, 3] and protocol = "base-to-new", or "transfer" with to = ["other-photos"].
+/// What a plan looks like.
+const ABOUT_PLANS: &str = "\
+Do every run of a plan and put what they come to into tables: mean ± standard deviation over seeds.
+
+Runs that are finished are kept, one that was stopped goes on where it was: the same command completes a plan that was \
+interrupted. The tables are printed and written beside the runs as summary.txt, summary.csv and summary.json. A plan:
+
+  out = \"runs\"
+
+  [[experiment]]
+  title = \"Few-shot\"
+  data = [\"photos\"]
+  methods = [\"zeroshot\", \"coop\", \"coop --class-specific\"]
+  shots = [1, 4, 16]
+
+Methods take the options of `contextune train`. An experiment may also have seeds = [1, 2, 3], and protocol = \
+\"base-to-new\", or \"transfer\" with to = [\"other-photos\"].
+
+Example: contextune sweep plan.toml";
+
+/// Do every run of a plan and put what they come to into tables.
 ///
 /// Example: contextune sweep plan.toml
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(long_about = ABOUT_PLANS)]
 pub struct Arguments {
     /// The plan.
     plan: PathBuf,

@@ -1,14 +1,15 @@
 //! `prompt.safetensors`: the learned tensors, what they were learned for, and the text features they give.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::SafeTensors;
 
-use crate::files::{finite_values, replace_with};
+use crate::data::{self, DataError, NamedTensor, TensorValues};
+use crate::files::finite_values;
 use crate::prompt::Method;
 use crate::train::Parameters;
 
@@ -45,6 +46,9 @@ pub enum PromptFileError {
         /// What the system says.
         source: io::Error,
     },
+    /// The file cannot be written.
+    #[error(transparent)]
+    Write(#[from] DataError),
     /// The file is there but not a prompt.
     #[error("{} is not a usable prompt file: {problem}", path.display())]
     NotAPrompt {
@@ -58,48 +62,39 @@ pub enum PromptFileError {
 impl PromptFile {
     /// Writes the file; a kill leaves the old one or the new one.
     pub fn write(&self, path: &Path) -> Result<(), PromptFileError> {
-        let wrong = |problem: String| PromptFileError::NotAPrompt {
-            path: path.into(),
-            problem,
-        };
-        let bytes_of = |values: Vec<f32>| -> Vec<u8> {
-            values
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect()
-        };
-        let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = self
-            .parameters
-            .names()
+        let names: Vec<&str> = self.parameters.names().collect();
+        let mut values: Vec<(&str, Vec<usize>, Vec<f32>)> = names
+            .into_iter()
             .map(|name| {
                 let shape = self.parameters.shape(name).unwrap_or_default().to_vec();
                 let values = self.parameters.data(name).unwrap_or_default();
-                (name.to_owned(), shape, bytes_of(values))
+                (name, shape, values)
             })
             .collect();
         if let Some(features) = &self.text_features {
             let classes = self.class_names.len();
             let shape = vec![classes, features.len() / classes.max(1)];
-            tensors.push((TEXT_FEATURES.into(), shape, bytes_of(features.clone())));
+            values.push((TEXT_FEATURES, shape, features.clone()));
         }
-        let views = tensors
+        let tensors: Vec<NamedTensor<'_>> = values
             .iter()
-            .map(|(name, shape, bytes)| {
-                Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?))
+            .map(|(name, shape, values)| NamedTensor {
+                name,
+                shape,
+                values: TensorValues::F32(values),
             })
-            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-            .map_err(|error| wrong(error.to_string()))?;
-        let mut metadata = self.method.to_metadata();
+            .collect();
+        let mut metadata: BTreeMap<String, String> =
+            self.method.to_metadata().into_iter().collect();
         metadata.insert("fingerprint".into(), self.fingerprint.clone());
-        let class_names =
-            serde_json::to_string(&self.class_names).map_err(|error| wrong(error.to_string()))?;
+        let class_names = serde_json::to_string(&self.class_names).map_err(|error| {
+            PromptFileError::NotAPrompt {
+                path: path.into(),
+                problem: error.to_string(),
+            }
+        })?;
         metadata.insert("classnames".into(), class_names);
-        let bytes = safetensors::serialize(views, Some(metadata))
-            .map_err(|error| wrong(error.to_string()))?;
-        replace_with(path, &bytes).map_err(|source| PromptFileError::Io {
-            path: path.into(),
-            source,
-        })
+        Ok(data::write_tensors(path, &tensors, &metadata)?)
     }
 
     /// The stored class features, `[K, D]`, if there are any.
