@@ -329,7 +329,8 @@ impl Method {
         method.open(model, class_names, &file.parameters, stored)
     }
 
-    /// The settings as a prompt file's metadata hold them: texts as they are, everything else as JSON.
+    /// The settings as a prompt file's metadata hold them: everything as JSON, except that a text which could not be taken
+    /// for JSON stands there as it is.
     pub fn to_metadata(&self) -> HashMap<String, String> {
         let Ok(Value::Object(fields)) = serde_json::to_value(self) else {
             unreachable!("a method is an object")
@@ -338,7 +339,9 @@ impl Method {
             .into_iter()
             .map(|(key, value)| match (key.as_str(), value) {
                 ("name", Value::String(name)) => ("method".to_owned(), name),
-                (_, Value::String(text)) => (key, text),
+                (_, Value::String(text)) if serde_json::from_str::<Value>(&text).is_err() => {
+                    (key, text)
+                }
                 (_, value) => (key, value.to_string()),
             })
             .collect()
