@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::class_features::ClassFeatures;
-use super::zeroshot::known_or_written;
+use super::zeroshot::mean_features;
 use super::{Beginning, Learn, Lesson, MethodError, Prompt, Recipe};
 use crate::model::Model;
 use crate::objective::similarity;
@@ -41,7 +41,7 @@ enum Tuning {
 /// Features of words, changed alike for all classes.
 #[derive(Debug)]
 struct TunedText {
-    /// `[K, D]`
+    /// `[K, D]`, as the text tower gives them, not of unit length.
     words: Tensor<2>,
     tuning: Tuning,
     logit_scale: Tensor<1>,
@@ -55,7 +55,7 @@ impl TunedText {
         tuning: Tuning,
     ) -> Result<Self, MethodError> {
         Ok(Self {
-            words: known_or_written(None, model, class_names, templates)?,
+            words: mean_features(model, class_names, templates)?,
             tuning,
             logit_scale: model.logit_scale()?,
         })
