@@ -1,7 +1,7 @@
 //! The linear probe: logistic regression on image features that are not of unit length, as scikit-learn fits it, with the
 //! search for its strength of CoOp's authors (Radford et al. 2021, §3.2; KaiyangZhou/CoOp, `lpclip/linear_probe.py`).
 
-use argmin::core::{CostFunction, Executor, Gradient, State};
+use argmin::core::{CostFunction, Executor, Gradient, State, TerminationReason};
 use argmin::solver::linesearch::MoreThuenteLineSearch;
 use argmin::solver::quasinewton::LBFGS;
 use burn::tensor::{DType, Tensor, TensorData, activation};
@@ -147,18 +147,7 @@ impl Regression {
             regression: self.clone(),
             penalty: halves / (c * examples),
         };
-        let failed = |error: argmin::core::Error| MethodError::Solver(error.to_string());
-        let line_search = MoreThuenteLineSearch::new();
-        let solver = LBFGS::new(line_search, MEMORY)
-            .with_tolerance_grad(GRADIENT_TOLERANCE)
-            .map_err(failed)?;
-        let start = vec![0.0f64; self.classes * (self.width + 1)];
-        let result = Executor::new(problem, solver)
-            .configure(|state| state.param(start).max_iters(MOST_ITERATIONS))
-            .run()
-            .map_err(failed)?;
-        let best = result.state().get_best_param().cloned();
-        best.ok_or_else(|| MethodError::Solver("it did not take a single step".into()))
+        minimise(problem, self.classes * (self.width + 1))
     }
 
     fn unpack(&self, solution: &[f64]) -> (Tensor<2>, Tensor<2>) {
@@ -182,6 +171,32 @@ impl Regression {
     }
 }
 
+/// L-BFGS from zero to the lowest point that it finds.
+fn minimise<P>(problem: P, unknowns: usize) -> Result<Vec<f64>, MethodError>
+where
+    P: CostFunction<Param = Vec<f64>, Output = f64>
+        + Gradient<Param = Vec<f64>, Gradient = Vec<f64>>,
+{
+    let failed = |error: argmin::core::Error| MethodError::Solver(error.to_string());
+    let solver = LBFGS::new(MoreThuenteLineSearch::new(), MEMORY)
+        .with_tolerance_grad(GRADIENT_TOLERANCE)
+        .map_err(failed)?;
+    let start = vec![0.0f64; unknowns];
+    let result = Executor::new(problem, solver)
+        .configure(|state| state.param(start.clone()).max_iters(MOST_ITERATIONS))
+        .run()
+        .map_err(failed)?;
+    let state = result.state();
+    let best = state.get_best_param().unwrap_or(&start);
+    match state.get_termination_reason() {
+        // A line search that fails on the way ends it like too many iterations; one that fails at once leaves nothing.
+        Some(TerminationReason::SolverExit(reason)) if *best == start => {
+            Err(MethodError::Solver(reason.clone()))
+        }
+        _ => Ok(best.clone()),
+    }
+}
+
 impl CostFunction for Penalised {
     type Param = Vec<f64>;
     type Output = f64;
@@ -195,7 +210,12 @@ impl CostFunction for Penalised {
             .sum()
             .into_scalar();
         let weights: f64 = weights.into_scalar();
-        Ok(-entropy / examples + 0.5 * self.penalty * weights)
+        let cost = -entropy / examples + 0.5 * self.penalty * weights;
+        // The line search would go on with it for ever.
+        match cost.is_finite() {
+            true => Ok(cost),
+            false => Err(argmin::core::Error::msg("its loss is no finite number")),
+        }
     }
 }
 
@@ -259,4 +279,109 @@ fn search(problem: &Regression, val: &LabelledFeatures) -> Result<Vec<f64>, Meth
         }
     }
     Ok(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+    use rand_distr::{Distribution, StandardNormal};
+
+    use super::*;
+
+    /// Classes that overlap a little more than they can be told apart.
+    fn examples(pictures: usize, width: usize, classes: usize, scale: f32) -> LabelledFeatures {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let mut normal = || -> f32 { StandardNormal.sample(&mut random) };
+        let centres: Vec<f32> = (0..classes * width).map(|_| 0.2 * normal()).collect();
+        let labels: Vec<usize> = (0..pictures).map(|picture| picture % classes).collect();
+        let features: Vec<f32> = labels
+            .iter()
+            .flat_map(|label| &centres[label * width..(label + 1) * width])
+            .map(|centre| scale * (centre + normal()))
+            .collect();
+        LabelledFeatures::new(&features, width, 1, labels)
+    }
+
+    /// The largest strengths leave almost no penalty, the smallest almost nothing else.
+    #[test]
+    fn the_solver_reaches_a_minimum_at_every_strength_that_is_searched() {
+        let (pictures, width, classes) = (100, 64, 10);
+        for scale in [0.05, 1.0, 30.0] {
+            let problem = Regression::new(&examples(pictures, width, classes, scale), classes);
+            for c in SEARCHED {
+                let solution = problem.fit(c).unwrap();
+                let penalised = Penalised {
+                    regression: problem.clone(),
+                    penalty: 1.0 / (c * pictures as f64),
+                };
+                let gradient = penalised.gradient(&solution).unwrap();
+                let length = gradient.iter().map(|value| value * value).sum::<f64>();
+                assert!(
+                    length.sqrt() < GRADIENT_TOLERANCE,
+                    "scale {scale}, C {c}: {length}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn features_that_are_not_finite_are_an_error() {
+        let features = LabelledFeatures::new(&[1.0, f32::INFINITY, 2.0], 1, 1, vec![0, 1, 0]);
+        let outcome = Regression::new(&features, 2).fit(1.0);
+        assert!(matches!(outcome, Err(MethodError::Solver(_))));
+    }
+
+    /// A bowl that can be looked at so many times.
+    struct Bowl {
+        looks: Cell<usize>,
+    }
+
+    const UNKNOWNS: usize = 20;
+
+    fn height(point: &[f64]) -> f64 {
+        let slopes = (1..).map(f64::from);
+        let squares = point.iter().zip(slopes);
+        squares.map(|(x, slope)| slope * (x - 1.0).powi(2)).sum()
+    }
+
+    impl CostFunction for Bowl {
+        type Param = Vec<f64>;
+        type Output = f64;
+
+        fn cost(&self, point: &Vec<f64>) -> Result<f64, argmin::core::Error> {
+            let looks = self.looks.get().checked_sub(1);
+            self.looks
+                .set(looks.ok_or_else(|| argmin::core::Error::msg("no more"))?);
+            Ok(height(point))
+        }
+    }
+
+    impl Gradient for Bowl {
+        type Param = Vec<f64>;
+        type Gradient = Vec<f64>;
+
+        fn gradient(&self, point: &Vec<f64>) -> Result<Vec<f64>, argmin::core::Error> {
+            let slopes = (1..).map(f64::from);
+            let both = point.iter().zip(slopes);
+            Ok(both.map(|(x, slope)| 2.0 * slope * (x - 1.0)).collect())
+        }
+    }
+
+    #[test]
+    fn a_line_search_that_fails_leaves_the_best_point_if_there_is_one() {
+        let after = |looks: usize| {
+            let looks = Cell::new(looks);
+            minimise(Bowl { looks }, UNKNOWNS)
+        };
+        let minimum = after(1000).unwrap();
+        assert!(height(&minimum) < 1e-6);
+        let halfway = height(&after(12).unwrap());
+        assert!(1e-6 < halfway && halfway < 0.5 * height(&[0.0; UNKNOWNS]));
+        for at_once in [0, 1] {
+            assert!(matches!(after(at_once), Err(MethodError::Solver(_))));
+        }
+    }
 }
