@@ -33,6 +33,15 @@ impl Golden {
         header.metadata().as_ref().unwrap()[key].clone()
     }
 
+    pub fn names(&self) -> Vec<String> {
+        let file = SafeTensors::deserialize(&self.bytes).unwrap();
+        file.names().into_iter().map(str::to_owned).collect()
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.names().iter().any(|other| other == name)
+    }
+
     /// Elements in row-major order and shape.
     pub fn values(&self, name: &str) -> (Vec<f32>, Vec<usize>) {
         let file = SafeTensors::deserialize(&self.bytes).unwrap();
