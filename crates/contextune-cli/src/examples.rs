@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use burn::tensor::Tensor;
 use contextune::data::{Dataset, Split, Subset};
-use contextune::features::ExampleEncoder;
+use contextune::features::{ExampleEncoder, Sees};
 use contextune::model::Model;
 
 use crate::options::{Context, PictureArguments};
 use crate::watch::Watch;
 
-/// The image side of a model.
-pub fn encoder<'a>(
+/// The way from pictures to a model's features.
+fn encoder<'a>(
     model: &'a Model,
     pictures: &PictureArguments,
     context: &Context,
@@ -21,6 +21,7 @@ pub fn encoder<'a>(
         model,
         &model.fingerprint()?,
         pictures.encoding(context),
+        Sees::Features,
     ))
 }
 
@@ -33,7 +34,7 @@ pub fn encode_paths(
 ) -> Result<(Vec<usize>, Tensor<2>)> {
     let encoder = encoder(model, pictures, context)?;
     let (kept, features) = encoder.pictures(paths, &Watch::new(context))?;
-    Ok((kept, features.first_views(&context.device)))
+    Ok((kept, features.first_views(&context.device)?))
 }
 
 /// Opens a data set and says what its user should know.

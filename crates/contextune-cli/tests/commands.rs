@@ -673,6 +673,66 @@ fn arguments_that_contradict_each_other_are_wrong_usage() {
     );
 }
 
+/// The image encoder learns from pictures, and what it learned is measured and used on pictures.
+#[test]
+fn the_image_encoder_is_tuned_on_pictures() {
+    let folder = TempDir::new().unwrap();
+    let data = demo_data("icon-demo");
+    let run = folder.path().join("run");
+    let train = |data: &Path, epochs: &str| -> Vec<String> {
+        let words = [
+            "train",
+            "image-encoder",
+            "--data",
+            text(data),
+            "--shots",
+            "1",
+        ];
+        let more = [
+            "--epochs",
+            epochs,
+            "--lr",
+            "0.001",
+            "--out",
+            text(&run),
+            "--force",
+            "--json",
+        ];
+        words
+            .iter()
+            .chain(&more)
+            .map(|word| (*word).to_owned())
+            .collect()
+    };
+    let answer_to = |line: Vec<String>| {
+        json(&answer(
+            &line.iter().map(String::as_str).collect::<Vec<_>>(),
+        ))
+    };
+    let result = answer_to(train(&data, "4"));
+    assert!(
+        result["parameters"].as_u64().unwrap() > 1_000_000,
+        "{result}"
+    );
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let losses: Vec<f64> = metrics
+        .lines()
+        .map(|line| json(line)["loss"].as_f64().unwrap())
+        .collect();
+    assert!(losses[3] < losses[0], "{losses:?}");
+    let evaluated = json(&answer(&["eval", text(&run), "--json"]));
+    assert_eq!(evaluated["accuracy"], result["accuracy"]);
+    let picture = data.join("images").join(first_file(&data.join("images")));
+    let predicted = json(&answer(&["predict", text(&run), text(&picture), "--json"]));
+    assert!(predicted["class"].is_string(), "{predicted}");
+
+    let features = folder.path().join("features.safetensors");
+    answer(&["encode", "--data", text(&data), "--out", text(&features)]);
+    let line = train(&features, "1");
+    let refused = failure(1, &line.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(refused.contains("learns from the pictures"), "{refused}");
+}
+
 /// A plan is done once, its tables say what the runs came to, and what is done stays as it is.
 #[test]
 fn a_sweep_does_what_is_missing_and_puts_it_into_tables() {

@@ -140,6 +140,13 @@ impl Model {
         Ok(collector.into_parameters())
     }
 
+    /// Every parameter of the image tower by name, to be trained further.
+    pub fn image_parameters(&self) -> Result<Parameters, ModelError> {
+        let mut collector = Collector::new(self.frozen());
+        ImageTower::build(&mut collector, self.config())?;
+        Ok(collector.into_parameters())
+    }
+
     /// The image tower alone.
     pub fn image_tower(&self) -> Result<ImageTower, ModelError> {
         once(&self.image_tower, || {

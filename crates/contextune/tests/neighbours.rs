@@ -147,7 +147,7 @@ impl Case {
             }
         }
 
-        let images = train.first_views(device);
+        let images = train.first_views(device).unwrap();
         let logits = beginning.prompt.logits(&beginning.parameters, images);
         golden.assert_close("logits", logits.unwrap(), TOLERANCE);
         let everything = usize::MAX;
@@ -335,7 +335,7 @@ fn tip_adapter_classifies_and_searches_as_the_official_code_does() {
     for (alpha, beta) in [(1.17, 1.0), (2.5, 5.5)] {
         set_search(&mut parameters, alpha, beta, device);
         let logits = prompt
-            .logits(&parameters, train.first_views(device))
+            .logits(&parameters, train.first_views(device).unwrap())
             .unwrap();
         golden.assert_close(&format!("logits.{alpha}.{beta:.1}"), logits, TOLERANCE);
     }
@@ -377,7 +377,7 @@ fn searches_as_the_official_code_does(case: &Case, method: &Method, learned: Beg
             "{name}: {found}, official {official}"
         );
     }
-    let logits = prompt.logits(&parameters, val.first_views(case.model.device()));
+    let logits = prompt.logits(&parameters, val.first_views(case.model.device()).unwrap());
     let logits = logits.unwrap();
     case.golden
         .assert_close("searched_logits", logits.clone(), TOLERANCE);
@@ -398,7 +398,7 @@ fn the_linear_probe_finds_what_scikit_learn_finds() {
         let probabilities = |c: Option<f64>, val: Option<&LabelledFeatures>| {
             let method = Method::LinearProbe(LinearProbeSettings { c });
             let begun = case.begin(&method, &train, val);
-            let images = test.first_views(case.model.device());
+            let images = test.first_views(case.model.device()).unwrap();
             let logits = begun.prompt.logits(&begun.parameters, images).unwrap();
             elements(activation::softmax(logits, 1))
         };
@@ -548,7 +548,7 @@ fn every_method_gives_the_same_logits_from_its_prompt_file() {
     let path = folder.path().join("prompt.safetensors");
     let device = case.model.device();
     let (train, val) = (case.labelled(""), case.labelled("val_"));
-    let images = val.first_views(device);
+    let images = val.first_views(device).unwrap();
     let reversed: Vec<String> = case.class_names.iter().rev().cloned().collect();
     for method in methods() {
         let Beginning {

@@ -264,7 +264,7 @@ fn cocoop_learns_as_the_official_code_does() {
             parameters.insert_data(learned, &shape, values, &device);
         }
 
-        let images = features.first_views(&device);
+        let images = features.first_views(&device).unwrap();
         let logits = prompt.logits(&parameters, images.clone()).unwrap();
         expected.assert_close("logits", logits.clone(), TOLERANCE);
         // A picture alone gets the logits that it gets among others.

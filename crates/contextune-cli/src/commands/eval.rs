@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use contextune::data::{self, Dataset, Example, NamedTensor, Split, Subset, TensorValues};
 use contextune::evaluate::Accuracy;
-use contextune::features::{ExampleEncoder, Views};
+use contextune::features::Views;
 use contextune::model::Model;
 use contextune::prompt;
-use contextune::run::{Learned, Settings, per_class};
+use contextune::run::{self, Learned, Settings, per_class};
 use serde::Serialize;
 
 use crate::examples;
@@ -119,8 +119,7 @@ pub fn measure(
         bail!("{path} has no examples in the {split} split");
     }
     let prompt = learned.prompt(model, &dataset.class_names)?;
-    let options = learned.settings.encoding(context.cache.clone());
-    let encoder = ExampleEncoder::new(model, &model.fingerprint()?, options);
+    let encoder = run::encoder(&learned.settings, model, context.cache.clone())?;
     let (kept, features) = encoder.readable(dataset, chosen, Views::Whole, &Watch::new(context))?;
     let logits = prompt::logits(
         &*prompt,

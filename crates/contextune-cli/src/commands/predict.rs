@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use contextune::prompt;
-use contextune::run::Learned;
+use contextune::run::{self, Learned, Settings};
 
-use crate::examples;
-use crate::options::{Context, PictureArguments, open_model};
+use crate::options::{Context, open_model};
 use crate::picture_paths::PicturePaths;
 use crate::watch::Watch;
 
@@ -37,11 +36,11 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     learned.check_model(&arguments.run, &model)?;
     let classes = learned.class_names(&arguments.run)?;
     let prompt = learned.prompt(&model, classes)?;
-    let pictures = PictureArguments {
-        exif: settings.exif,
+    let asked = Settings {
         strict: arguments.strict,
+        ..settings.clone()
     };
-    let encoder = examples::encoder(&model, &pictures, context)?;
+    let encoder = run::encoder(&asked, &model, context.cache.clone())?;
     let (kept, features) = encoder.pictures(&paths, &Watch::new(context))?;
     let logits = prompt::logits(
         &*prompt,

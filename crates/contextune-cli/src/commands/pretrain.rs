@@ -13,7 +13,7 @@ use contextune::backbone::{
 use contextune::checkpoint::{self, Normalization, Precision};
 use contextune::data::{Dataset, Example, Input, NamedFeatures, Split};
 use contextune::evaluate::{Retrieval, retrieval};
-use contextune::features::{PictureEncoder, Request, View};
+use contextune::features::{PictureEncoder, PictureReader, Request, View};
 use contextune::image::{self, DecodeOptions, Preprocess, RandomResizedCrop};
 use contextune::model::{Model, ModelOptions};
 use contextune::objective::similarity::normalise;
@@ -487,8 +487,10 @@ impl Evaluator<'_> {
         let encoder = PictureEncoder {
             tower: clip.image,
             normalisation: self.normalisation.clone(),
-            preprocess: Preprocess::new(config.image.image_size() as u32),
-            decoding: DecodeOptions::default(),
+            reader: PictureReader {
+                preprocess: Preprocess::new(config.image.image_size() as u32),
+                decoding: DecodeOptions::default(),
+            },
             device: self.context.device.clone(),
         };
         let requests = examples

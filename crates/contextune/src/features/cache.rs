@@ -154,12 +154,13 @@ impl Segment {
 }
 
 impl CachedRow {
-    /// Appends the feature, D values.
-    pub(super) fn extend(&self, features: &mut Vec<f32>) {
+    /// The feature, D values.
+    pub(super) fn read(&self) -> Vec<f32> {
         let bytes = 4 * self.segment.width;
         let start = self.segment.features + self.row * bytes;
         let (values, _) = self.segment.map[start..start + bytes].as_chunks::<4>();
-        features.extend(values.iter().map(|&value| f32::from_le_bytes(value)));
+        let values = values.iter().map(|&value| f32::from_le_bytes(value));
+        values.collect()
     }
 }
 
@@ -177,14 +178,8 @@ mod tests {
         cache.add(&[[3; 32]], &[5.0, 6.0]).unwrap();
         fs::write(cache.folder.join("broken.safetensors"), b"cut short").unwrap();
         let found = cache.find(&[[3; 32], [9; 32], [1; 32], [3; 32]]);
-        let values: Vec<Option<Vec<f32>>> = found
-            .into_iter()
-            .map(|row| {
-                let mut values = Vec::new();
-                row?.extend(&mut values);
-                Some(values)
-            })
-            .collect();
+        let values: Vec<Option<Vec<f32>>> =
+            found.into_iter().map(|row| Some(row?.read())).collect();
         let expected = [
             Some(vec![5.0, 6.0]),
             None,

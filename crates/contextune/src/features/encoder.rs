@@ -16,6 +16,15 @@ use crate::image::{
 /// Pictures that go through the tower at once.
 const BATCH: usize = 32;
 
+/// From a file to the pixels that a tower sees.
+#[derive(Clone, Debug)]
+pub struct PictureReader {
+    /// From a decoded picture to the tower's square.
+    pub preprocess: Preprocess,
+    /// How pictures are decoded, and what is refused.
+    pub decoding: DecodeOptions,
+}
+
 /// A frozen image tower with what belongs in front of it.
 #[derive(Clone, Debug)]
 pub struct PictureEncoder {
@@ -23,10 +32,8 @@ pub struct PictureEncoder {
     pub tower: ImageTower,
     /// What the tower expects of its pixels.
     pub normalisation: PixelNormalisation,
-    /// From a decoded picture to the tower's square.
-    pub preprocess: Preprocess,
-    /// How pictures are decoded, and what is refused.
-    pub decoding: DecodeOptions,
+    /// How pictures are read.
+    pub reader: PictureReader,
     /// Where the tower runs.
     pub device: Device,
 }
@@ -110,7 +117,7 @@ impl PictureEncoder {
 
     /// Features of pictures that are decoded already: pixels `[B, 3, size, size]` in 0..1, one after another.
     pub fn features(&self, pixels: Vec<f32>) -> Vec<f32> {
-        let size = self.preprocess.size as usize;
+        let size = self.reader.preprocess.size as usize;
         let batch = pixels.len() / (3 * size * size);
         let pixels = TensorData::new(pixels, [batch, 3, size, size]);
         let pixels = Tensor::from_data(pixels, &self.device);
@@ -127,7 +134,7 @@ impl PictureEncoder {
             requests.chunk_by(|a, b| a.path == b.path).collect();
         let pictures: Vec<Result<Vec<f32>, ImageError>> = of_one_picture
             .par_iter()
-            .map(|requests| self.views(requests))
+            .map(|requests| self.reader.views(requests))
             .collect();
         let mut decoded = Decoded {
             requests: requests.len(),
@@ -146,9 +153,14 @@ impl PictureEncoder {
         }
         decoded
     }
+}
 
+impl PictureReader {
     /// The views of one picture, `[requests, 3, size, size]` in 0..1.
-    fn views(&self, requests: &[Request<'_>]) -> Result<Vec<f32>, ImageError> {
+    ///
+    /// # Errors
+    /// A picture that cannot be read.
+    pub fn views(&self, requests: &[Request<'_>]) -> Result<Vec<f32>, ImageError> {
         let picture = image::open(requests[0].path, &self.decoding)?;
         let mut crops = None;
         let mut pixels = Vec::new();

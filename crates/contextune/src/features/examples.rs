@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 
 use super::cache::{FeatureCache, Key};
-use super::encoder::{PictureEncoder, Request, View};
+use super::encoder::{PictureEncoder, PictureReader, Request, View};
 use super::table::{LabelledFeatures, Row};
-use crate::backbone::ImageTower;
 use crate::data::{Dataset, Example, FeaturesFile, Input};
 use crate::image::{DecodeOptions, ImageError, Preprocess};
 use crate::model::{Model, ModelError};
@@ -51,6 +50,16 @@ pub enum Views {
     },
 }
 
+/// What a method is given of a picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sees {
+    /// The feature that the frozen image tower makes of it, `[D]`.
+    #[default]
+    Features,
+    /// Its pixels in 0..1, `[3 · size · size]`: the method changes what the tower sees, or the tower.
+    Pixels,
+}
+
 /// Watches pictures being encoded.
 pub trait EncodingWatcher {
     /// Views done, of all that had to be encoded.
@@ -70,6 +79,14 @@ pub enum FeatureError {
     #[error("{} has no such examples", path.display())]
     NoExamples {
         /// The data set.
+        path: PathBuf,
+    },
+    /// Features where pictures are needed.
+    #[error(
+        "{} holds features; this method learns from the pictures themselves: give it their folder", path.display()
+    )]
+    NeedsPictures {
+        /// The features file.
         path: PathBuf,
     },
     /// Features of another model.
@@ -102,8 +119,8 @@ pub enum FeatureError {
 #[derive(Debug)]
 pub struct ExampleEncoder<'a> {
     model: &'a Model,
-    /// Another image tower than the model's.
-    tower: Option<ImageTower>,
+    /// What is asked for.
+    sees: Sees,
     cache: Option<FeatureCache>,
     options: EncodingOptions,
     /// Made when the first picture is encoded: what is cached needs no tower.
@@ -112,8 +129,9 @@ pub struct ExampleEncoder<'a> {
 
 impl<'a> ExampleEncoder<'a> {
     /// The image side of `model`, whose fingerprint is `fingerprint`.
-    pub fn new(model: &'a Model, fingerprint: &str, options: EncodingOptions) -> Self {
-        let cache = options.cache.as_ref().map(|root| {
+    pub fn new(model: &'a Model, fingerprint: &str, options: EncodingOptions, sees: Sees) -> Self {
+        let root = options.cache.as_ref().filter(|_| sees == Sees::Features);
+        let cache = root.map(|root| {
             let mut encoding = blake3::Hasher::new();
             encoding.update(fingerprint.as_bytes());
             let normalisation = model.normalization_values();
@@ -126,19 +144,8 @@ impl<'a> ExampleEncoder<'a> {
         });
         Self {
             model,
-            tower: None,
+            sees,
             cache,
-            options,
-            encoder: OnceLock::new(),
-        }
-    }
-
-    /// The image side of `model` with another tower, of which nothing is cached.
-    pub fn with_tower(model: &'a Model, tower: ImageTower, options: EncodingOptions) -> Self {
-        Self {
-            model,
-            tower: Some(tower),
-            cache: None,
             options,
             encoder: OnceLock::new(),
         }
@@ -177,7 +184,7 @@ impl<'a> ExampleEncoder<'a> {
             });
         }
         if let Some(file) = &dataset.features {
-            Self::check_width(self.model, file)?;
+            self.check(file)?;
             let all = (0..examples.len()).collect();
             return Ok((all, from_file(file, examples, views)));
         }
@@ -204,42 +211,50 @@ impl<'a> ExampleEncoder<'a> {
         Ok((kept, features))
     }
 
-    /// Refuses a features file whose rows are not as wide as the model's features.
+    /// Refuses a features file that cannot stand for the pictures.
     ///
     /// # Errors
-    /// Both widths.
-    pub fn check_width(model: &Model, file: &FeaturesFile) -> Result<(), FeatureError> {
-        let width = model.config().embedding_width;
-        match file.width() == width {
-            true => Ok(()),
-            false => Err(FeatureError::Width {
-                path: file.path().to_owned(),
-                found: file.width(),
-                expected: width,
+    /// Pixels are asked for, or its rows are not as wide as the model's features.
+    pub fn check(&self, file: &FeaturesFile) -> Result<(), FeatureError> {
+        let path = file.path().to_owned();
+        if self.sees == Sees::Pixels {
+            return Err(FeatureError::NeedsPictures { path });
+        }
+        match (file.width(), self.width()) {
+            (found, expected) if found != expected => Err(FeatureError::Width {
+                path,
+                found,
+                expected,
             }),
+            _ => Ok(()),
         }
     }
 
     fn width(&self) -> usize {
-        self.model.config().embedding_width
+        match self.sees {
+            Sees::Features => self.model.config().embedding_width,
+            Sees::Pixels => 3 * self.model.config().image.image_size().pow(2),
+        }
+    }
+
+    fn reader(&self) -> PictureReader {
+        PictureReader {
+            preprocess: Preprocess::new(self.model.config().image.image_size() as u32),
+            decoding: DecodeOptions {
+                honour_exif: self.options.honour_exif,
+                ..DecodeOptions::default()
+            },
+        }
     }
 
     fn encoder(&self) -> Result<&PictureEncoder, ModelError> {
         if let Some(encoder) = self.encoder.get() {
             return Ok(encoder);
         }
-        let tower = match &self.tower {
-            Some(tower) => tower.clone(),
-            None => self.model.image_tower()?,
-        };
         let encoder = PictureEncoder {
-            tower,
+            tower: self.model.image_tower()?,
             normalisation: self.model.normalisation(),
-            preprocess: Preprocess::new(self.model.config().image.image_size() as u32),
-            decoding: DecodeOptions {
-                honour_exif: self.options.honour_exif,
-                ..DecodeOptions::default()
-            },
+            reader: self.reader(),
             device: self.model.device().clone(),
         };
         Ok(self.encoder.get_or_init(|| encoder))
@@ -256,6 +271,9 @@ impl<'a> ExampleEncoder<'a> {
             .iter()
             .flat_map(|&path| views.each().map(move |view| Request { path, view }))
             .collect();
+        if self.sees == Sees::Pixels {
+            return self.pictures_to_decode(paths, &requests, views, watcher);
+        }
         let keys = match &self.cache {
             Some(_) => keys(paths, views),
             None => vec![None; requests.len()],
@@ -280,6 +298,38 @@ impl<'a> ExampleEncoder<'a> {
             }
         }
         Ok((kept, kept_rows))
+    }
+
+    /// Rows that are decoded when they are asked for. Each picture is decoded once now, to know whether it can be.
+    fn pictures_to_decode(
+        &self,
+        paths: &[&Path],
+        requests: &[Request<'_>],
+        views: Views,
+        watcher: &impl EncodingWatcher,
+    ) -> Result<(Vec<usize>, Vec<Row>), FeatureError> {
+        let reader = Arc::new(self.reader());
+        let count = views.count();
+        let outcomes: Vec<Result<(), ImageError>> = requests
+            .par_chunks(count)
+            .map(|of_picture| reader.views(&of_picture[..1]).map(drop))
+            .collect();
+        let (mut kept, mut rows, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+        for (picture, outcome) in outcomes.into_iter().enumerate() {
+            if let Err(error) = outcome {
+                skipped.push((paths[picture].to_owned(), error));
+                continue;
+            }
+            kept.push(picture);
+            let of_picture = &requests[picture * count..][..count];
+            rows.extend(of_picture.iter().map(|request| Row::Picture {
+                path: request.path.to_owned(),
+                view: request.view,
+                reader: Arc::clone(&reader),
+            }));
+        }
+        self.report(skipped, paths.len(), kept.is_empty(), watcher)?;
+        Ok((kept, rows))
     }
 
     fn cached(&self, keys: &[Option<Key>]) -> Vec<Option<Row>> {

@@ -6,6 +6,6 @@ mod examples;
 mod table;
 
 pub use cache::FeatureCache;
-pub use encoder::{EncodedBatch, PictureEncoder, Request, View};
-pub use examples::{EncodingOptions, EncodingWatcher, ExampleEncoder, FeatureError, Views};
+pub use encoder::{EncodedBatch, PictureEncoder, PictureReader, Request, View};
+pub use examples::{EncodingOptions, EncodingWatcher, ExampleEncoder, FeatureError, Sees, Views};
 pub use table::LabelledFeatures;

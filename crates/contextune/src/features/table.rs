@@ -1,13 +1,21 @@
-//! Features of the examples of one split, wherever they lie: in memory, or on disk where the cache keeps them.
+//! What is known of the examples of one split, wherever it lies: features in memory or on disk, or the pictures themselves.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use rayon::prelude::*;
 
 use super::cache::CachedRow;
+use super::encoder::{PictureReader, Request, View};
 use crate::data::FeaturesFile;
+use crate::image::ImageError;
 
-/// Features of N pictures in V views each, with a label for each picture; rows are read when they are asked for.
+/// Rows that are worth a thread of their own only together: most are a copy of a kilobyte.
+const ROWS_A_THREAD: usize = 8;
+
+/// Features, or the pixels, of N pictures in V views each, with a label for each picture; rows are read when they are asked
+/// for.
 #[derive(Clone, Debug)]
 pub struct LabelledFeatures {
     width: usize,
@@ -26,6 +34,12 @@ pub(super) enum Row {
     Cached(CachedRow),
     /// In the data set's own file.
     Stored(Arc<FeaturesFile>, usize),
+    /// The pixels of a view, D = 3 · size · size values in 0..1, decoded when they are asked for.
+    Picture {
+        path: PathBuf,
+        view: View,
+        reader: Arc<PictureReader>,
+    },
 }
 
 impl LabelledFeatures {
@@ -93,26 +107,50 @@ impl LabelledFeatures {
         &self.labels
     }
 
-    /// Features of some (picture, view), `[B, D]`, not of unit length.
+    /// Features of some (picture, view), `[B, D]`, not of unit length; or their pixels in 0..1.
+    ///
+    /// # Errors
+    /// A picture that cannot be read any more.
     ///
     /// # Panics
     /// If there is no such picture or view.
-    pub fn select(&self, which: &[(usize, usize)], device: &Device) -> Tensor<2> {
-        let mut values = Vec::with_capacity(which.len() * self.width);
-        for &(picture, view) in which {
-            assert!(view < self.views, "view {view} of {}", self.views);
-            match &self.rows[picture * self.views + view] {
-                Row::Here(row) => values.extend_from_slice(row),
-                Row::Cached(row) => row.extend(&mut values),
-                Row::Stored(file, row) => values.extend(file.read(&[*row])),
-            }
-        }
-        Tensor::from_data(TensorData::new(values, [which.len(), self.width]), device)
+    pub fn select(
+        &self,
+        which: &[(usize, usize)],
+        device: &Device,
+    ) -> Result<Tensor<2>, ImageError> {
+        let rows = which
+            .par_iter()
+            .with_min_len(ROWS_A_THREAD)
+            .map(|&(picture, view)| {
+                assert!(view < self.views, "view {view} of {}", self.views);
+                self.rows[picture * self.views + view].read()
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let values = TensorData::new(rows.concat(), [which.len(), self.width]);
+        Ok(Tensor::from_data(values, device))
     }
 
     /// The first view of every picture, `[N, D]`.
-    pub fn first_views(&self, device: &Device) -> Tensor<2> {
+    ///
+    /// # Errors
+    /// See [`Self::select`].
+    pub fn first_views(&self, device: &Device) -> Result<Tensor<2>, ImageError> {
         let which: Vec<_> = (0..self.pictures()).map(|picture| (picture, 0)).collect();
         self.select(&which, device)
+    }
+}
+
+impl Row {
+    fn read(&self) -> Result<Vec<f32>, ImageError> {
+        Ok(match self {
+            Self::Here(row) => row.to_vec(),
+            Self::Cached(row) => row.read(),
+            Self::Stored(file, row) => file.read(&[*row]),
+            Self::Picture { path, view, reader } => {
+                let (path, view) = (path.as_path(), *view);
+                reader.views(&[Request { path, view }])?
+            }
+        })
     }
 }

@@ -117,7 +117,7 @@ impl Task for Classification<'_> {
             .map(|&(picture, _)| self.features.labels()[picture]);
         let batch = Batch {
             labels: indices(labels, &self.device),
-            image_features: self.features.select(&which, &self.device), // [B, D]
+            image_features: self.features.select(&which, &self.device)?, // [B, D]
         };
         self.prompt.step(leaves, &batch)
     }

@@ -40,7 +40,7 @@ pub struct LinearProbeSettings {
 impl Learn for LinearProbeSettings {
     fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
         let classes = lesson.class_names.len();
-        let problem = Regression::new(lesson.train, classes);
+        let problem = Regression::new(lesson.train, classes)?;
         let solution = match (self.c, lesson.val) {
             (Some(c), _) => problem.fit(c)?,
             (None, Some(val)) => search(&problem, val)?,
@@ -119,20 +119,23 @@ struct Penalised {
 
 impl Regression {
     /// The first view of every picture, in `classes` classes.
-    pub fn new(examples: &LabelledFeatures, classes: usize) -> Self {
+    ///
+    /// # Errors
+    /// See [`LabelledFeatures::select`].
+    pub fn new(examples: &LabelledFeatures, classes: usize) -> Result<Self, TrainError> {
         let device = Default::default();
-        let features = examples.first_views(&device).cast(DType::F64);
+        let features = examples.first_views(&device)?.cast(DType::F64);
         let mut targets = vec![0.0f64; examples.pictures() * classes];
         for (picture, &label) in examples.labels().iter().enumerate() {
             targets[picture * classes + label] = 1.0;
         }
         let targets = TensorData::new(targets, [examples.pictures(), classes]);
-        Self {
+        Ok(Self {
             targets: Tensor::from_data(targets, (&device, DType::F64)),
             features,
             classes,
             width: examples.width(),
-        }
+        })
     }
 
     /// Weights `[K, D]` and then biases `[K]`, row-major.
@@ -249,7 +252,10 @@ fn search(problem: &Regression, val: &LabelledFeatures) -> Result<Vec<f64>, Meth
     let measured = |c: f64| -> Result<(usize, Vec<f64>), MethodError> {
         let solution = problem.fit(c)?;
         let (weight, bias) = problem.unpack(&solution);
-        let features = val.first_views(&Default::default()).cast(DType::F64);
+        let features = val
+            .first_views(&Default::default())
+            .map_err(TrainError::from)?
+            .cast(DType::F64);
         let logits: Tensor<2> = features.matmul(weight.transpose()) + bias;
         let logits = logits
             .cast(DType::F32)
@@ -310,7 +316,8 @@ mod tests {
     fn the_solver_reaches_a_minimum_at_every_strength_that_is_searched() {
         let (pictures, width, classes) = (100, 64, 10);
         for scale in [0.05, 1.0, 30.0] {
-            let problem = Regression::new(&examples(pictures, width, classes, scale), classes);
+            let problem =
+                Regression::new(&examples(pictures, width, classes, scale), classes).unwrap();
             for c in SEARCHED {
                 let solution = problem.fit(c).unwrap();
                 let penalised = Penalised {
@@ -330,7 +337,7 @@ mod tests {
     #[test]
     fn features_that_are_not_finite_are_an_error() {
         let features = LabelledFeatures::new(&[1.0, f32::INFINITY, 2.0], 1, 1, vec![0, 1, 0]);
-        let outcome = Regression::new(&features, 2).fit(1.0);
+        let outcome = Regression::new(&features, 2).unwrap().fit(1.0);
         assert!(matches!(outcome, Err(MethodError::Solver(_))));
     }
 

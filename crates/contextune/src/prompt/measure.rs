@@ -7,8 +7,8 @@ use crate::evaluate::Accuracy;
 use crate::features::LabelledFeatures;
 use crate::train::{Parameters, TrainError};
 
-/// Pictures whose logits are computed at once.
-const AT_ONCE: usize = 4096;
+/// Numbers that go into a prompt at once: 4,096 features of width 1,024, or some pictures.
+const AT_ONCE: usize = 1 << 22;
 
 /// Logits of the first view of every picture, `[N, K]` row-major.
 ///
@@ -24,8 +24,8 @@ pub fn logits(
         .map(|picture| (picture, 0))
         .collect();
     let mut all = Vec::new();
-    for some in pictures.chunks(AT_ONCE) {
-        let logits = prompt.logits(parameters, features.select(some, device))?;
+    for some in pictures.chunks((AT_ONCE / features.width()).max(1)) {
+        let logits = prompt.logits(parameters, features.select(some, device)?)?;
         let logits: Vec<f32> = logits
             .into_data()
             .try_to_vec()

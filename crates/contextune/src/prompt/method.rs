@@ -11,6 +11,7 @@ use super::clip_adapter::ClipAdapterSettings;
 use super::cocoop::CoCoOpSettings;
 use super::coop::{ContextLayout, InitialContext};
 use super::format::{PromptFile, PromptFileError};
+use super::image_encoder::ImageEncoderSettings;
 use super::kgcoop::KgCoOpSettings;
 use super::linear_probe::LinearProbeSettings;
 use super::prograd::ProGradSettings;
@@ -20,7 +21,7 @@ use super::tip_adapter::{TipAdapterFSettings, TipAdapterSettings};
 use super::zeroshot::ZeroShotSettings;
 use super::{Prompt, zeroshot};
 use crate::backbone::BackboneError;
-use crate::features::LabelledFeatures;
+use crate::features::{LabelledFeatures, Sees};
 use crate::model::{Model, ModelError};
 use crate::text::TextError;
 use crate::train::{FitSettings, Optimizer, Parameters, Schedule, TrainError};
@@ -44,6 +45,7 @@ pub enum Method {
     Taskres(TaskResSettings),
     TextTransform(TextTransformSettings),
     TextBias(TextBiasSettings),
+    ImageEncoder(ImageEncoderSettings),
 }
 
 /// What every method can do.
@@ -90,6 +92,11 @@ pub trait Learn {
             views: TrainingViews::Whole,
             ..self.published(shots)
         }
+    }
+
+    /// What it is given of a picture.
+    fn sees(&self) -> Sees {
+        Sees::Features
     }
 
     /// Whether there is anything to learn at all.
@@ -292,6 +299,7 @@ impl Method {
             Self::Taskres(method) => method,
             Self::TextTransform(method) => method,
             Self::TextBias(method) => method,
+            Self::ImageEncoder(method) => method,
         }
     }
 

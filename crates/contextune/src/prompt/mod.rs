@@ -13,6 +13,7 @@ pub mod clip_adapter;
 pub mod cocoop;
 pub mod coop;
 pub mod format;
+pub mod image_encoder;
 pub mod kgcoop;
 pub mod linear_probe;
 mod measure;
@@ -31,7 +32,8 @@ pub use method::{Beginning, Learn, Lesson, Method, MethodError, Recipe};
 
 /// A prompt that classifies: learned parameters turn image features into logits.
 pub trait Prompt: Debug + Send + Sync {
-    /// `image_features` `[B, D]`, not necessarily of unit length -> logits `[B, K]`.
+    /// `image_features` `[B, D]`, not necessarily of unit length, or what else the method is given of a picture
+    /// ([`Learn::sees`]) -> logits `[B, K]`.
     fn logits(
         &self,
         parameters: &Parameters,

@@ -159,7 +159,7 @@ fn begin(lesson: &Lesson<'_>, templates: &str) -> Result<Beginning, MethodError>
     let every: Vec<(usize, usize)> = (0..pictures)
         .flat_map(|picture| (0..views).map(move |view| (picture, view)))
         .collect();
-    let features = train.select(&every, device); // [N·V, D]
+    let features = train.select(&every, device).map_err(TrainError::from)?; // [N·V, D]
     let mean = features
         .reshape([pictures, views, train.width()])
         .mean_dim(1) // [N, 1, D]
@@ -241,7 +241,10 @@ fn search(
         // The logits are linear in α: two evaluations give them all.
         let mut at = |alpha: f32| -> Result<Vec<f32>, MethodError> {
             set_search(parameters, [alpha, beta], lesson.model);
-            let logits = prompt.logits(parameters, val.first_views(lesson.model.device()))?;
+            let images = val
+                .first_views(lesson.model.device())
+                .map_err(TrainError::from)?;
+            let logits = prompt.logits(parameters, images)?;
             Ok(logits.into_data().try_to_vec().unwrap_or_default())
         };
         let (words, both) = (at(0.0)?, at(1.0)?);

@@ -67,6 +67,25 @@ pub enum LearnError {
     Prompt(#[from] PromptFileError),
 }
 
+/// The way from pictures to what the method of `settings` is given of them; features are kept below `cache`.
+///
+/// # Errors
+/// The model cannot be read.
+pub fn encoder<'a>(
+    settings: &Settings,
+    model: &'a Model,
+    cache: Option<PathBuf>,
+) -> Result<ExampleEncoder<'a>, ModelError> {
+    let options = settings.encoding(cache);
+    let sees = settings.method.learn().sees();
+    Ok(ExampleEncoder::new(
+        model,
+        &model.fingerprint()?,
+        options,
+        sees,
+    ))
+}
+
 /// Learns what `settings` say on `dataset` (not yet sampled), from where the folder is or from the beginning, and finishes
 /// the folder.
 ///

@@ -46,6 +46,9 @@ pub enum TrainError {
     /// A caption that the tokenizer refuses.
     #[error(transparent)]
     Text(#[from] crate::text::TextError),
+    /// A picture that could be read before and cannot be any more.
+    #[error(transparent)]
+    Picture(#[from] crate::image::ImageError),
     /// What an observer could not do, such as writing a file.
     #[error(transparent)]
     Observer(Box<dyn std::error::Error + Send + Sync>),

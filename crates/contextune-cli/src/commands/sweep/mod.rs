@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 use contextune::data::{Dataset, Split, Subset};
-use contextune::features::{EncodingWatcher, ExampleEncoder, Views};
+use contextune::features::{EncodingWatcher, Sees, Views};
 use contextune::model::Model;
 use contextune::prompt;
 use contextune::run::{self, LearnError, Learned, RunFolder, RunResult, RunWatcher, Settings};
@@ -318,8 +318,11 @@ fn encode(
     let mut whole = BTreeSet::new();
     for job in missing {
         let settings = &job.settings;
+        if settings.method.learn().sees() != Sees::Features {
+            continue; // nothing of it is kept
+        }
         let dataset = &datasets[&job.data];
-        let encoder = encoder(settings, model, context)?;
+        let encoder = run::encoder(settings, model, context.cache.clone())?;
         if whole.insert(&job.data) {
             for split in [Split::Test, Split::Val] {
                 if !dataset.split(split).is_empty() {
@@ -332,15 +335,6 @@ fn encode(
         }
     }
     Ok(())
-}
-
-fn encoder<'a>(
-    settings: &Settings,
-    model: &'a Model,
-    context: &Context,
-) -> Result<ExampleEncoder<'a>> {
-    let options = settings.encoding(context.cache.clone());
-    Ok(ExampleEncoder::new(model, &model.fingerprint()?, options))
 }
 
 /// Does the missing runs, several at a time where one leaves cores idle.
@@ -387,6 +381,7 @@ fn learn(
     })?;
     bar.finish_and_clear();
     if context.interrupt.is_wanted() {
+        context.screen.remark("stopped; the same command goes on");
         std::process::exit(EXIT_CODE.into());
     }
     match failure.into_inner().ok().flatten() {
@@ -405,7 +400,7 @@ fn learn_one(
         true => RunFolder::open(&job.folder)?,
         false => RunFolder::create(&job.folder, &job.settings, false)?,
     };
-    let encoder = encoder(&job.settings, model, context)?;
+    let encoder = run::encoder(&job.settings, model, context.cache.clone())?;
     let dataset = &datasets[&job.data];
     let watch = Quiet { context };
     match run::learn(&job.settings, dataset, model, &encoder, &folder, &watch) {
@@ -543,7 +538,7 @@ fn other_accuracy(
         return Ok(None);
     }
     let prompt = learned.prompt(model, names)?;
-    let encoder = encoder(&learned.settings, model, context)?;
+    let encoder = run::encoder(&learned.settings, model, context.cache.clone())?;
     let test = dataset.split(Split::Test);
     let features = encoder.labelled(&dataset, test, Views::Whole, &Watch::new(context))?;
     let parameters = &learned.file.parameters;

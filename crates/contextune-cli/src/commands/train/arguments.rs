@@ -10,6 +10,7 @@ use contextune::prompt::clip_adapter::ClipAdapterSettings;
 use contextune::prompt::cocoop::CoCoOpSettings;
 use contextune::prompt::coop::{CONTEXT, ContextLayout, InitialContext, Position};
 use contextune::prompt::format::PromptFile;
+use contextune::prompt::image_encoder::ImageEncoderSettings;
 use contextune::prompt::kgcoop::KgCoOpSettings;
 use contextune::prompt::linear_probe::LinearProbeSettings;
 use contextune::prompt::prograd::ProGradSettings;
@@ -90,6 +91,10 @@ enum MethodArguments {
     ///
     /// Example: contextune train text-bias --data photos --shots 16
     TextBias(TunedWordsArguments),
+    /// The whole image encoder (baseline of CoOp's paper); learns from pictures, not from features.
+    ///
+    /// Example: contextune train image-encoder --data photos --shots 16
+    ImageEncoder(TunedWordsArguments),
 }
 
 #[derive(Debug, Args)]
@@ -352,7 +357,8 @@ impl Arguments {
             MethodArguments::Taskres(arguments) => &arguments.common,
             MethodArguments::TipAdapterF(arguments)
             | MethodArguments::TextTransform(arguments)
-            | MethodArguments::TextBias(arguments) => &arguments.common,
+            | MethodArguments::TextBias(arguments)
+            | MethodArguments::ImageEncoder(arguments) => &arguments.common,
         }
     }
 
@@ -475,6 +481,12 @@ impl Arguments {
                     random,
                     Some(&arguments.training),
                 )
+            }
+            MethodArguments::ImageEncoder(arguments) => {
+                let templates = arguments.templates.lines(dataset)?;
+                let settings = ImageEncoderSettings { templates };
+                let method = Method::ImageEncoder(settings);
+                (method, random, Some(&arguments.training))
             }
             MethodArguments::TextBias(arguments) => {
                 let templates = arguments.templates.lines(dataset)?;

@@ -4,7 +4,6 @@ mod arguments;
 
 use anyhow::Result;
 use contextune::data::Dataset;
-use contextune::features::ExampleEncoder;
 use contextune::model::Model;
 use contextune::run::{self, LearnError, RunFolder, RunResult, Settings};
 
@@ -23,7 +22,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let dataset = examples::open(&common.data, common.seed, context)?;
     let settings = arguments.settings(&model, &dataset)?;
     if let Some(file) = &dataset.features {
-        ExampleEncoder::check_width(&model, file)?;
+        run::encoder(&settings, &model, None)?.check(file)?;
     }
     let folder = common.folder(&settings)?;
     let result = learn(&settings, &dataset, &model, &folder, context)?;
@@ -43,8 +42,7 @@ pub fn learn(
     folder: &RunFolder,
     context: &Context,
 ) -> Result<RunResult> {
-    let options = settings.encoding(context.cache.clone());
-    let encoder = ExampleEncoder::new(model, &model.fingerprint()?, options);
+    let encoder = run::encoder(settings, model, context.cache.clone())?;
     let watch = Watch::new(context);
     run::learn(settings, dataset, model, &encoder, folder, &watch).map_err(|error| match error {
         LearnError::Stopped {
