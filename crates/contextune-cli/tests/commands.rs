@@ -673,6 +673,65 @@ fn arguments_that_contradict_each_other_are_wrong_usage() {
     );
 }
 
+/// The official six steps, as a user would repeat them: features and context from files, the published recipe.
+#[test]
+fn the_published_recipe_repeats_the_official_steps() {
+    let folder = TempDir::new().unwrap();
+    let official = golden("coop_vit_unified_end.safetensors");
+    let bytes = fs::read(&official).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let floats = |bytes: &[u8]| -> Vec<f64> {
+        let values = bytes.as_chunks::<4>().0.iter();
+        values
+            .map(|&value| f64::from(f32::from_le_bytes(value)))
+            .collect()
+    };
+    let initial = folder.path().join("initial.safetensors");
+    let context = HashMap::from([("ctx", file.tensor("ctx0").unwrap())]);
+    fs::write(&initial, safetensors::serialize(context, None).unwrap()).unwrap();
+    let run = folder.path().join("run");
+    let model = golden("clip_vit.safetensors");
+    let line = [
+        "train",
+        "coop",
+        "--model",
+        text(&model),
+        "--data",
+        text(&official),
+    ];
+    let how = [
+        "--init",
+        text(&initial),
+        "--recipe",
+        "published",
+        "--batch-size",
+        "full",
+    ];
+    let rest = ["--epochs", "6", "--out", text(&run)];
+    // The official file has training features only: the prompt is there, an accuracy is not.
+    let refused = failure(1, &[&line[..], &how, &rest].concat());
+    assert!(refused.contains("nothing to measure"), "{refused}");
+    let learned = fs::read(run.join("prompt.safetensors")).unwrap();
+    let learned = safetensors::SafeTensors::deserialize(&learned).unwrap();
+    let first = floats(file.tensor("ctx0").unwrap().data());
+    let moved = |values: Vec<f64>| -> Vec<f64> {
+        values
+            .iter()
+            .zip(&first)
+            .map(|(last, first)| last - first)
+            .collect()
+    };
+    let ours = moved(floats(learned.tensor("ctx").unwrap().data()));
+    let theirs = moved(floats(file.tensor("ctx_final").unwrap().data()));
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let difference = norm(&mut ours.iter().zip(&theirs).map(|(a, b)| a - b));
+    let error = difference / norm(&mut theirs.iter().copied());
+    assert!(
+        error <= 2e-5,
+        "what the optimiser moved is off by {error:.2e}"
+    );
+}
+
 /// The image encoder learns from pictures, and what it learned is measured and used on pictures.
 #[test]
 fn the_image_encoder_is_tuned_on_pictures() {

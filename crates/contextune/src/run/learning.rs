@@ -166,13 +166,8 @@ pub fn learn(
     method.finish(&lesson, &*prompt, &mut parameters)?;
     seconds += started.elapsed().as_secs_f64();
 
-    let test = encoder
-        .labelled(&sampled, sampled.split(Split::Test), Views::Whole, watcher)
-        .map_err(LearnError::NoTest)?;
-    let classes = sampled.class_names.len();
-    let accuracy = accuracy(&*prompt, &parameters, &test, classes, model.device())?;
-    let stored = prompt.stored_features(&parameters)?;
     let learned_numbers = parameters.elements();
+    let stored = prompt.stored_features(&parameters)?;
     let file = PromptFile {
         method: settings.method.clone(),
         fingerprint: model.fingerprint()?,
@@ -180,7 +175,13 @@ pub fn learn(
         text_features: stored.map(|features| features.into_data().try_to_vec().unwrap_or_default()),
         parameters,
     };
-    file.write(&folder.prompt_file())?;
+    file.write(&folder.prompt_file())?; // kept even if there is nothing to measure on
+
+    let test = encoder
+        .labelled(&sampled, sampled.split(Split::Test), Views::Whole, watcher)
+        .map_err(LearnError::NoTest)?;
+    let classes = sampled.class_names.len();
+    let accuracy = accuracy(&*prompt, &file.parameters, &test, classes, model.device())?;
     let result = RunResult {
         method: settings.method.name(),
         accuracy: accuracy.share(),

@@ -29,6 +29,8 @@ use crate::options::{ModelArguments, PictureArguments, WrongUsage};
 const CONTEXT_VECTORS: usize = 16;
 /// Words that CoCoOp and KgCoOp begin from if nothing else is said.
 const PUBLISHED_WORDS: &str = "a photo of a";
+/// Weight decay of SGD where the recipe has another optimiser (Zhou et al. 2022).
+const PUBLISHED_WEIGHT_DECAY: f32 = 5e-4;
 /// The template of data sets that have none of their own.
 pub(in crate::commands) const TEMPLATE: &str = "a photo of a {}.";
 
@@ -267,7 +269,7 @@ struct TrainingArguments {
     /// Highest learning rate.
     #[arg(long, value_parser = positive)]
     lr: Option<f64>,
-    /// Momentum of SGD.
+    /// Train by SGD with this momentum, whatever the recipe trains by.
     #[arg(long, value_parser = share)]
     momentum: Option<f32>,
     /// Weight decay.
@@ -649,14 +651,15 @@ impl TrainingArguments {
             training.fit.learning_rate = lr as f32;
             changed("learning rate");
         }
-        if let Some(asked) = self.momentum {
-            match &mut training.fit.optimizer {
-                Optimizer::Sgd { momentum, .. } => *momentum = asked,
-                _ => {
-                    let message = "--momentum is for SGD; this recipe trains with another optimiser: leave it out, or choose --recipe published where that is SGD";
-                    return Err(WrongUsage(message.into()).into());
-                }
-            }
+        if let Some(momentum) = self.momentum {
+            let weight_decay = match training.fit.optimizer {
+                Optimizer::Sgd { weight_decay, .. } => weight_decay,
+                Optimizer::Adam { .. } | Optimizer::AdamW { .. } => PUBLISHED_WEIGHT_DECAY,
+            };
+            training.fit.optimizer = Optimizer::Sgd {
+                momentum,
+                weight_decay,
+            };
             changed("momentum");
         }
         if let Some(asked) = self.weight_decay {
