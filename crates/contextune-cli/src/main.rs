@@ -3,6 +3,7 @@
 mod commands;
 mod examples;
 mod interrupt;
+mod learned;
 mod options;
 mod picture_paths;
 mod screen;

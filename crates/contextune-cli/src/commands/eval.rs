@@ -13,7 +13,8 @@ use contextune::run::{self, Learned, Settings, per_class};
 use serde::Serialize;
 
 use crate::examples;
-use crate::options::{Context, WrongUsage, open_model};
+use crate::learned;
+use crate::options::{Context, WrongUsage};
 use crate::watch::Watch;
 
 /// Measure what a run has learned.
@@ -45,6 +46,13 @@ pub struct Arguments {
 #[derive(Serialize)]
 struct Answer {
     method: String,
+    #[serde(flatten)]
+    summary: Summary,
+}
+
+/// How a split is classified.
+#[derive(Serialize)]
+pub struct Summary {
     data: PathBuf,
     split: String,
     subset: Subset,
@@ -52,6 +60,36 @@ struct Answer {
     correct: usize,
     examples: usize,
     per_class: BTreeMap<String, f32>,
+}
+
+impl Summary {
+    /// What `accuracy` says of a split.
+    pub fn of(measurable: &Measurable, split: Split, accuracy: &Accuracy) -> Self {
+        Self {
+            data: measurable.path.clone(),
+            split: split.to_string(),
+            subset: measurable.subset,
+            accuracy: accuracy.share(),
+            correct: accuracy.correct,
+            examples: accuracy.examples,
+            per_class: per_class(accuracy, &measurable.dataset.class_names),
+        }
+    }
+
+    /// A line for all classes, and one for each.
+    pub fn print(&self) {
+        println!(
+            "{:.1} % ({} of {} in the {} split of {})",
+            100.0 * self.accuracy,
+            self.correct,
+            self.examples,
+            self.split,
+            self.data.display()
+        );
+        for (class, share) in &self.per_class {
+            println!("{:>6.1} %  {class}", 100.0 * share);
+        }
+    }
 }
 
 /// What a run is measured on.
@@ -137,22 +175,17 @@ pub fn measure(
 
 /// Measures and prints.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
-    let learned = Learned::open(&arguments.run, &context.device)?;
+    let (learned, model) = learned::open(&arguments.run, context)?;
     let settings = &learned.settings;
-    let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
-    learned.check_model(&arguments.run, &model)?;
     let (data, subset) = (arguments.data.as_deref(), arguments.subset);
-    let Measurable {
-        path,
-        subset,
-        dataset,
-    } = Measurable::open(&arguments.run, settings, data, subset, context)?;
+    let measurable = Measurable::open(&arguments.run, settings, data, subset, context)?;
+    let dataset = &measurable.dataset;
     let Measured {
         labels,
         logits,
         accuracy,
         ..
-    } = measure(&learned, &model, &dataset, arguments.split, context)?;
+    } = measure(&learned, &model, dataset, arguments.split, context)?;
     if let Some(out) = &arguments.logits {
         let classes = dataset.class_names.len();
         let labels: Vec<i64> = labels.iter().map(|&label| label as i64).collect();
@@ -172,28 +205,11 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     }
     let answer = Answer {
         method: learned.file.method.name(),
-        data: path,
-        split: arguments.split.to_string(),
-        subset,
-        accuracy: accuracy.share(),
-        correct: accuracy.correct,
-        examples: accuracy.examples,
-        per_class: per_class(&accuracy, &dataset.class_names),
+        summary: Summary::of(&measurable, arguments.split, &accuracy),
     };
-    if arguments.json {
-        println!("{}", serde_json::to_string(&answer)?);
-    } else {
-        println!(
-            "{:.1} % ({} of {} in the {} split of {})",
-            100.0 * answer.accuracy,
-            answer.correct,
-            answer.examples,
-            answer.split,
-            answer.data.display()
-        );
-        for (class, share) in &answer.per_class {
-            println!("{:>6.1} %  {class}", 100.0 * share);
-        }
+    match arguments.json {
+        true => println!("{}", serde_json::to_string(&answer)?),
+        false => answer.summary.print(),
     }
     Ok(())
 }

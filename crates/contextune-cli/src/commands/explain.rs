@@ -1,6 +1,5 @@
 //! `contextune explain`: what a run has learned, in words, numbers and pictures.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -12,12 +11,13 @@ use contextune::prompt::coop::{CONTEXT, ContextLayout, InitialContext, Position}
 use contextune::prompt::movement::{Movement, movements};
 use contextune::prompt::words::{self, NearWord, Neighbours};
 use contextune::prompt::{Lesson, Method};
-use contextune::run::{Learned, per_class};
+use contextune::run::Learned;
 use serde::Serialize;
 
-use super::eval::{Measurable, Measured, measure};
+use super::eval::{Measurable, Measured, Summary, measure};
 use crate::examples;
-use crate::options::{Context, open_model};
+use crate::learned;
+use crate::options::Context;
 
 /// Pairs of confused classes that are shown.
 const PAIRS: usize = 10;
@@ -97,16 +97,11 @@ struct Word {
     cosine: f32,
 }
 
-/// How a split is classified.
+/// How a split is classified, and what is wrong with it.
 #[derive(Serialize)]
 struct Classification {
-    data: PathBuf,
-    split: String,
-    subset: Subset,
-    accuracy: f32,
-    correct: usize,
-    examples: usize,
-    per_class: BTreeMap<String, f32>,
+    #[serde(flatten)]
+    summary: Summary,
     confused: Vec<Pair>,
     mistakes: Vec<WrongPicture>,
 }
@@ -129,10 +124,7 @@ struct WrongPicture {
 
 /// Looks and prints.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
-    let learned = Learned::open(&arguments.run, &context.device)?;
-    let settings = &learned.settings;
-    let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
-    learned.check_model(&arguments.run, &model)?;
+    let (learned, model) = learned::open(&arguments.run, context)?;
     let method = learned.file.method.name();
     let vectors = match learned.file.method.learn().context_layout() {
         Some(layout) => Some(vectors(&arguments, &learned, &layout, &model, context)?),
@@ -278,17 +270,15 @@ fn classification(
         }
     }
     let (data, subset) = (arguments.data.as_deref(), arguments.subset);
-    let Measurable {
-        path,
-        subset,
-        dataset,
-    } = Measurable::open(&arguments.run, &learned.settings, data, subset, context)?;
+    let settings = &learned.settings;
+    let measurable = Measurable::open(&arguments.run, settings, data, subset, context)?;
+    let dataset = &measurable.dataset;
     let Measured {
         examples,
         labels,
         logits,
         accuracy,
-    } = measure(learned, model, &dataset, arguments.split, context)?;
+    } = measure(learned, model, dataset, arguments.split, context)?;
     let names = &dataset.class_names;
     let mistakes = mistakes(&logits, &labels, names.len());
     let confused = confused_pairs(&mistakes)
@@ -313,13 +303,7 @@ fn classification(
         })
         .collect();
     Ok(Some(Classification {
-        data: path,
-        split: arguments.split.to_string(),
-        subset,
-        accuracy: accuracy.share(),
-        correct: accuracy.correct,
-        examples: accuracy.examples,
-        per_class: per_class(&accuracy, names),
+        summary: Summary::of(&measurable, arguments.split, &accuracy),
         confused,
         mistakes,
     }))
@@ -376,17 +360,7 @@ fn print_vector(vector: &Vector) {
 }
 
 fn print_classification(classification: &Classification) {
-    println!(
-        "{:.1} % ({} of {} in the {} split of {})",
-        100.0 * classification.accuracy,
-        classification.correct,
-        classification.examples,
-        classification.split,
-        classification.data.display()
-    );
-    for (class, share) in &classification.per_class {
-        println!("{:>6.1} %  {class}", 100.0 * share);
-    }
+    classification.summary.print();
     if classification.confused.is_empty() {
         return;
     }

@@ -11,7 +11,8 @@ use contextune::prompt::coop::placeholders;
 use contextune::prompt::format::{DasslExport, classifier, onnx};
 use contextune::run::Learned;
 
-use crate::options::{Context, WrongUsage, open_model, values};
+use crate::learned;
+use crate::options::{Context, WrongUsage, values};
 
 /// Write a run's prompt or its finished classifier for other programs.
 ///
@@ -64,11 +65,8 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
             written.display()
         );
     }
-    let learned = Learned::open(&arguments.run, &context.device)?;
+    let (learned, model) = learned::open(&arguments.run, context)?;
     let class_names = learned.class_names(&arguments.run)?;
-    let settings = &learned.settings;
-    let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
-    learned.check_model(&arguments.run, &model)?;
     if arguments.format == Format::Dassl {
         return write_dassl(&arguments, &learned, &model);
     }

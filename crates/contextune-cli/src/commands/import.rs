@@ -13,7 +13,7 @@ use contextune::prompt::format::{DasslCheckpoint, DasslFamily};
 use contextune::prompt::kgcoop::KgCoOpSettings;
 use contextune::prompt::prograd::ProGradSettings;
 use contextune::run::import::Import;
-use contextune::run::{Learned, RunFolder, RunResult, Settings, peak_memory_bytes, per_class};
+use contextune::run::{Learned, RunFolder, RunResult, Settings};
 use serde::Serialize;
 
 use super::eval::{Measured, measure};
@@ -148,19 +148,15 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
 fn finish(folder: &RunFolder, model: &Model, dataset: &Dataset, context: &Context) -> Result<f32> {
     let learned = Learned::open(folder.path(), &context.device)?;
     let Measured { accuracy, .. } = measure(&learned, model, dataset, Split::Test, context)?;
-    let settings = &learned.settings;
-    folder.finish(&RunResult {
-        method: settings.method.name(),
-        accuracy: accuracy.share(),
-        per_class: per_class(&accuracy, &dataset.class_names),
-        recipe: settings.recipe_name(),
-        shots: settings.shots,
-        seed: settings.seed,
-        subset: settings.subset.to_string(),
-        parameters: learned.file.parameters.elements(),
-        train_seconds: 0.0,
-        peak_memory_bytes: peak_memory_bytes(),
-    })?;
+    let parameters = learned.file.parameters.elements();
+    let names = &dataset.class_names;
+    folder.finish(&RunResult::new(
+        &learned.settings,
+        &accuracy,
+        names,
+        parameters,
+        0.0,
+    ))?;
     Ok(accuracy.share())
 }
 

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use contextune::prompt;
-use contextune::run::{self, Learned, Settings};
+use contextune::run::{self, Settings};
 
-use crate::options::{Context, open_model};
+use crate::learned;
+use crate::options::Context;
 use crate::picture_paths::PicturePaths;
 use crate::watch::Watch;
 
@@ -30,10 +31,8 @@ pub struct Arguments {
 /// Predicts and prints.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let paths = arguments.paths.pictures()?;
-    let learned = Learned::open(&arguments.run, &context.device)?;
+    let (learned, model) = learned::open(&arguments.run, context)?;
     let settings = &learned.settings;
-    let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
-    learned.check_model(&arguments.run, &model)?;
     let classes = learned.class_names(&arguments.run)?;
     let prompt = learned.prompt(&model, classes)?;
     let asked = Settings {

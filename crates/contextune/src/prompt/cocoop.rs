@@ -25,6 +25,8 @@ const WEIGHT_1: &str = "meta_net.linear1.weight";
 const BIAS_1: &str = "meta_net.linear1.bias";
 const WEIGHT_2: &str = "meta_net.linear2.weight";
 const BIAS_2: &str = "meta_net.linear2.bias";
+/// All of them.
+pub(super) const META_NET: [&str; 4] = [WEIGHT_1, BIAS_1, WEIGHT_2, BIAS_2];
 /// The network's hidden layer is so many times narrower than an image feature.
 const REDUCTION: usize = 16;
 /// Rows of prompts that are computed at once when nothing is learned: bounds the memory.
@@ -188,11 +190,7 @@ impl CoCoOp {
         let prompts: Vec<Vec<Row>> = (0..pictures)
             .flat_map(|picture| {
                 self.placeholders.iter().map(move |placeholder| {
-                    let (start, rest) = placeholder.ids.split_at(1);
-                    let context = (0..length).map(|vector| Row::Learned(picture * length + vector));
-                    let token = |&id: &u32| Row::Token(id);
-                    let name = rest[length..].iter().map(token);
-                    start.iter().map(token).chain(context).chain(name).collect()
+                    coop::prompt_rows(placeholder, length, Position::End, picture * length)
                 })
             })
             .collect();

@@ -285,7 +285,14 @@ impl CoOp {
         let prompts: Vec<Vec<Row>> = placeholders
             .iter()
             .enumerate()
-            .map(|(class, placeholder)| prompt_rows(placeholder, layout, class))
+            .map(|(class, placeholder)| {
+                let first = if layout.class_specific {
+                    class * layout.length
+                } else {
+                    0
+                };
+                prompt_rows(placeholder, layout.length, layout.position, first)
+            })
             .collect();
         Ok(Self {
             prompts: text.prepare(&PromptLayout::new(&prompts))?,
@@ -347,15 +354,14 @@ impl CoOp {
     }
 }
 
-/// The rows of one class's prompt, from start to end token.
-fn prompt_rows(placeholder: &Placeholder, layout: &ContextLayout, class: usize) -> Vec<Row> {
-    let ContextLayout {
-        length,
-        class_specific,
-        position,
-        ..
-    } = *layout;
-    let first = if class_specific { class * length } else { 0 };
+/// The rows of one class's prompt, from start to end token; its context vectors are those from `first` on in the learned
+/// table.
+pub(super) fn prompt_rows(
+    placeholder: &Placeholder,
+    length: usize,
+    position: Position,
+    first: usize,
+) -> Vec<Row> {
     let (start, rest) = placeholder.ids.split_at(1);
     let (name, end) = rest[length..].split_at(placeholder.name_length);
     let tokens = |ids: &[u32]| ids.iter().map(|&id| Row::Token(id)).collect::<Vec<_>>();

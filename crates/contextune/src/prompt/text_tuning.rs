@@ -86,6 +86,24 @@ impl Prompt for TunedText {
     }
 }
 
+/// [`Learn::begin`] of both: doing nothing.
+fn begin(lesson: &Lesson<'_>, templates: &str, tuning: Tuning) -> Result<Beginning, MethodError> {
+    let Lesson {
+        model, class_names, ..
+    } = *lesson;
+    let (width, device) = (model.config().embedding_width, model.device());
+    let mut parameters = Parameters::default();
+    match tuning {
+        Tuning::Transform => parameters.insert(TRANSFORM, Tensor::<2>::eye(width, device)),
+        Tuning::Bias => parameters.insert(BIAS, Tensor::<1>::zeros([width], device)),
+    }
+    let prompt = TunedText::of_model(model, class_names, templates, tuning)?;
+    Ok(Beginning {
+        prompt: Box::new(prompt),
+        parameters,
+    })
+}
+
 /// [`Learn::open`] of both.
 fn open(
     model: &Model,
@@ -103,15 +121,7 @@ fn open(
 
 impl Learn for TextTransformSettings {
     fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
-        let (model, names) = (lesson.model, lesson.class_names);
-        let prompt = TunedText::of_model(model, names, &self.templates, Tuning::Transform)?;
-        let mut parameters = Parameters::default();
-        let width = model.config().embedding_width;
-        parameters.insert(TRANSFORM, Tensor::<2>::eye(width, model.device()));
-        Ok(Beginning {
-            prompt: Box::new(prompt),
-            parameters,
-        })
+        begin(lesson, &self.templates, Tuning::Transform)
     }
 
     fn open(
@@ -132,15 +142,7 @@ impl Learn for TextTransformSettings {
 
 impl Learn for TextBiasSettings {
     fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
-        let (model, names) = (lesson.model, lesson.class_names);
-        let prompt = TunedText::of_model(model, names, &self.templates, Tuning::Bias)?;
-        let mut parameters = Parameters::default();
-        let width = model.config().embedding_width;
-        parameters.insert(BIAS, Tensor::<1>::zeros([width], model.device()));
-        Ok(Beginning {
-            prompt: Box::new(prompt),
-            parameters,
-        })
+        begin(lesson, &self.templates, Tuning::Bias)
     }
 
     fn open(

@@ -37,23 +37,23 @@ const VIEWS: usize = 10;
 const LEAST_AREA: u8 = 50;
 
 /// The training pictures as they are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TipAdapterSettings {
-    /// Hand-written templates, one a line.
-    pub templates: String,
-}
-
+pub type TipAdapterSettings = KeysSettings<false>;
 /// The same with learned keys.
+pub type TipAdapterFSettings = KeysSettings<true>;
+
+/// Training pictures as a classifier, their keys learned or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TipAdapterFSettings {
+pub struct KeysSettings<const LEARNED: bool> {
     /// Hand-written templates, one a line.
     pub templates: String,
 }
 
-impl Learn for TipAdapterSettings {
+impl<const LEARNED: bool> Learn for KeysSettings<LEARNED> {
     fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
         let mut beginning = begin(lesson, &self.templates)?;
-        beginning.parameters.hold_constant(KEYS);
+        if !LEARNED {
+            beginning.parameters.hold_constant(KEYS);
+        }
         Ok(beginning)
     }
 
@@ -76,50 +76,16 @@ impl Learn for TipAdapterSettings {
         open(model, class_names, stored, &self.templates)
     }
 
+    /// As gaopengcuhk/Tip-Adapter, `main.py`, except that of learned keys the last epoch counts: the official code reports the
+    /// epoch that is best on the test pictures.
     fn published(&self, _shots: Option<usize>) -> Recipe {
-        Recipe {
-            least_area: LEAST_AREA,
-            views: TrainingViews::All { count: VIEWS },
-            ..Recipe::without_steps()
+        if !LEARNED {
+            return Recipe {
+                least_area: LEAST_AREA,
+                views: TrainingViews::All { count: VIEWS },
+                ..Recipe::without_steps()
+            };
         }
-    }
-
-    fn uses_validation(&self) -> bool {
-        true
-    }
-
-    fn takes_other_classes(&self) -> bool {
-        false
-    }
-}
-
-impl Learn for TipAdapterFSettings {
-    fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
-        begin(lesson, &self.templates)
-    }
-
-    fn finish(
-        &self,
-        lesson: &Lesson<'_>,
-        prompt: &dyn Prompt,
-        parameters: &mut Parameters,
-    ) -> Result<(), MethodError> {
-        search(lesson, prompt, parameters)
-    }
-
-    fn open(
-        &self,
-        model: &Model,
-        class_names: &[String],
-        _parameters: &Parameters,
-        stored: Option<Tensor<2>>,
-    ) -> Result<Box<dyn Prompt>, MethodError> {
-        open(model, class_names, stored, &self.templates)
-    }
-
-    /// As gaopengcuhk/Tip-Adapter, `main.py`, except that the last epoch counts: the official code reports the epoch that is
-    /// best on the test pictures.
-    fn published(&self, _shots: Option<usize>) -> Recipe {
         Recipe {
             batch_size: Some(256),
             least_area: LEAST_AREA,
@@ -236,18 +202,19 @@ fn search(
         (0..steps)
             .map(move |step| step as f32 * (upper - SEARCHED_FROM) / steps as f32 + SEARCHED_FROM)
     };
+    let images = val
+        .first_views(lesson.model.device())
+        .map_err(TrainError::from)?;
+    let mut at = |alpha: f32, beta: f32| -> Result<Vec<f32>, MethodError> {
+        set_search(parameters, [alpha, beta], lesson.model);
+        let logits = prompt.logits(parameters, images.clone())?;
+        Ok(logits.into_data().try_to_vec().unwrap_or_default())
+    };
     let mut best = (0, INITIAL);
+    // The logits are linear in α, and without it those of the words: one evaluation for each β gives them all.
+    let words = at(0.0, INITIAL[1])?;
     for beta in grid(SEARCHED_BETA) {
-        // The logits are linear in α: two evaluations give them all.
-        let mut at = |alpha: f32| -> Result<Vec<f32>, MethodError> {
-            set_search(parameters, [alpha, beta], lesson.model);
-            let images = val
-                .first_views(lesson.model.device())
-                .map_err(TrainError::from)?;
-            let logits = prompt.logits(parameters, images)?;
-            Ok(logits.into_data().try_to_vec().unwrap_or_default())
-        };
-        let (words, both) = (at(0.0)?, at(1.0)?);
+        let both = at(1.0, beta)?;
         for alpha in grid(SEARCHED_ALPHA) {
             let correct = correct_at(alpha, &words, &both, val, lesson.class_names.len());
             if correct > best.0 {

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::{RunError, RunFolder, RunResult, Settings, peak_memory_bytes, per_class};
+use super::{RunError, RunFolder, RunResult, Settings};
 use crate::data::{DataError, Dataset, Split};
 use crate::features::{EncodingWatcher, ExampleEncoder, FeatureError, LabelledFeatures, Views};
 use crate::model::{Model, ModelError};
@@ -102,9 +102,7 @@ pub fn learn(
     let sampled = sample(settings, dataset, watcher)?;
     let method = settings.method.learn();
     let train = match method.learns() {
-        true => encoder
-            .labelled(&sampled, &sampled.train, training_views(settings), watcher)
-            .map_err(LearnError::NoTraining)?,
+        true => features_of(&sampled, settings, encoder, watcher)?,
         false => LabelledFeatures::nothing(model.config().embedding_width),
     };
     let val = match method.uses_validation() && !sampled.val.is_empty() {
@@ -182,18 +180,8 @@ pub fn learn(
         .map_err(LearnError::NoTest)?;
     let classes = sampled.class_names.len();
     let accuracy = accuracy(&*prompt, &file.parameters, &test, classes, model.device())?;
-    let result = RunResult {
-        method: settings.method.name(),
-        accuracy: accuracy.share(),
-        per_class: per_class(&accuracy, &sampled.class_names),
-        recipe: settings.recipe_name(),
-        shots: settings.shots,
-        seed: settings.seed,
-        subset: settings.subset.to_string(),
-        parameters: learned_numbers,
-        train_seconds: seconds,
-        peak_memory_bytes: peak_memory_bytes(),
-    };
+    let names = &sampled.class_names;
+    let result = RunResult::new(settings, &accuracy, names, learned_numbers, seconds);
     folder.finish(&result)?;
     Ok(result)
 }
@@ -210,8 +198,18 @@ pub fn training_features(
     watcher: &impl EncodingWatcher,
 ) -> Result<LabelledFeatures, LearnError> {
     let sampled = sample(settings, dataset, watcher)?;
+    features_of(&sampled, settings, encoder, watcher)
+}
+
+/// [`training_features`] of what is sampled already.
+fn features_of(
+    sampled: &Dataset,
+    settings: &Settings,
+    encoder: &ExampleEncoder<'_>,
+    watcher: &impl EncodingWatcher,
+) -> Result<LabelledFeatures, LearnError> {
     encoder
-        .labelled(&sampled, &sampled.train, training_views(settings), watcher)
+        .labelled(sampled, &sampled.train, training_views(settings), watcher)
         .map_err(LearnError::NoTraining)
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use super::Settings;
 use crate::evaluate::Accuracy;
 
 /// The outcome of a run on the test split; `result.json`.
@@ -30,6 +31,30 @@ pub struct RunResult {
     pub train_seconds: f64,
     /// Largest resident memory of the process so far, in bytes; absent where the system does not tell.
     pub peak_memory_bytes: Option<u64>,
+}
+
+impl RunResult {
+    /// What a run of `settings` came to on a test split of `class_names`, at this moment.
+    pub fn new(
+        settings: &Settings,
+        accuracy: &Accuracy,
+        class_names: &[String],
+        parameters: usize,
+        train_seconds: f64,
+    ) -> Self {
+        Self {
+            method: settings.method.name(),
+            accuracy: accuracy.share(),
+            per_class: per_class(accuracy, class_names),
+            recipe: settings.recipe_name(),
+            shots: settings.shots,
+            seed: settings.seed,
+            subset: settings.subset.to_string(),
+            parameters,
+            train_seconds,
+            peak_memory_bytes: peak_memory_bytes(),
+        }
+    }
 }
 
 /// Accuracy of each class that has examples, by name.

@@ -371,19 +371,13 @@ impl Arguments {
         let (method, initial, training) = match &self.method {
             MethodArguments::Zeroshot(arguments) => {
                 let templates = arguments.templates.lines(dataset)?;
-                (
-                    Method::Zeroshot(ZeroShotSettings { templates }),
-                    random,
-                    None,
-                )
+                let method = Method::Zeroshot(ZeroShotSettings { templates });
+                (method, random, None)
             }
             MethodArguments::TipAdapter(arguments) => {
                 let templates = arguments.templates.lines(dataset)?;
-                (
-                    Method::TipAdapter(TipAdapterSettings { templates }),
-                    random,
-                    None,
-                )
+                let method = Method::TipAdapter(TipAdapterSettings { templates });
+                (method, random, None)
             }
             MethodArguments::LinearProbe(arguments) => {
                 let settings = LinearProbeSettings { c: arguments.c };
@@ -466,39 +460,20 @@ impl Arguments {
                 };
                 (Method::Taskres(settings), random, Some(&arguments.training))
             }
-            MethodArguments::TipAdapterF(arguments) => {
-                let templates = arguments.templates.lines(dataset)?;
-                let settings = TipAdapterFSettings { templates };
-                (
-                    Method::TipAdapterF(settings),
-                    random,
-                    Some(&arguments.training),
-                )
-            }
-            MethodArguments::TextTransform(arguments) => {
-                let templates = arguments.templates.lines(dataset)?;
-                let settings = TextTransformSettings { templates };
-                (
-                    Method::TextTransform(settings),
-                    random,
-                    Some(&arguments.training),
-                )
-            }
-            MethodArguments::ImageEncoder(arguments) => {
-                let templates = arguments.templates.lines(dataset)?;
-                let settings = ImageEncoderSettings { templates };
-                let method = Method::ImageEncoder(settings);
-                (method, random, Some(&arguments.training))
-            }
-            MethodArguments::TextBias(arguments) => {
-                let templates = arguments.templates.lines(dataset)?;
-                let settings = TextBiasSettings { templates };
-                (
-                    Method::TextBias(settings),
-                    random,
-                    Some(&arguments.training),
-                )
-            }
+            MethodArguments::TipAdapterF(arguments) => arguments.resolve(dataset, |templates| {
+                Method::TipAdapterF(TipAdapterFSettings { templates })
+            })?,
+            MethodArguments::TextTransform(arguments) => arguments
+                .resolve(dataset, |templates| {
+                    Method::TextTransform(TextTransformSettings { templates })
+                })?,
+            MethodArguments::ImageEncoder(arguments) => arguments
+                .resolve(dataset, |templates| {
+                    Method::ImageEncoder(ImageEncoderSettings { templates })
+                })?,
+            MethodArguments::TextBias(arguments) => arguments.resolve(dataset, |templates| {
+                Method::TextBias(TextBiasSettings { templates })
+            })?,
         };
         let recipe = match training {
             Some(training) => training.recipe.into(),
@@ -540,6 +515,18 @@ impl CommonArguments {
             PathBuf::from("runs").join(format!("{}-{data}", settings.method.name()))
         });
         Ok(RunFolder::create(&out, settings, self.force)?)
+    }
+}
+
+impl TunedWordsArguments {
+    /// The method that `make` makes of the templates, one a line, where it begins, and how it is trained.
+    fn resolve(
+        &self,
+        dataset: &Dataset,
+        make: impl FnOnce(String) -> Method,
+    ) -> Result<(Method, InitialContext, Option<&TrainingArguments>)> {
+        let method = make(self.templates.lines(dataset)?);
+        Ok((method, InitialContext::Random, Some(&self.training)))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::backbone::{BackboneError, TextTower};
 use crate::checkpoint::{self, Precision, TorchArchive, TorchWriter};
 use crate::files::replace_with;
 use crate::pickle::Item;
+use crate::prompt::cocoop::META_NET;
 use crate::prompt::coop::{CONTEXT, Placeholder};
 use crate::train::Parameters;
 
@@ -32,14 +33,6 @@ const LONGEST_NAME: u64 = 4096;
 
 const TOKEN_PREFIX: &str = "token_prefix";
 const TOKEN_SUFFIX: &str = "token_suffix";
-/// CoCoOp's network from an image feature to a shift of the context (Zhou et al. 2022, "Conditional Prompt Learning for
-/// Vision-Language Models", §3.2).
-const META_NET: [&str; 4] = [
-    "meta_net.linear1.weight",
-    "meta_net.linear1.bias",
-    "meta_net.linear2.weight",
-    "meta_net.linear2.bias",
-];
 const ADVICE: &str =
     "pass the prompt_learner/model.pth.tar-N of a CoOp or CoCoOp run, or its folder";
 
