@@ -4,8 +4,8 @@
 
 MODEL.safetensors has a CLIP model under OpenAI's names, TOKENIZER.json its tokenizer. Each
 CASE_DIR has prompt_learner/, as exported, and expected.safetensors: the learned tensors
-under their names and, where the prompt is CoOp's, `image_features` and the `logits` that
-they must give; in the metadata `classnames` (JSON) and `position`.
+under their names, `image_features` and the `logits` that they must give; in the metadata
+`classnames` (JSON) and `position`.
 
 Each CASE_DIR gets what PyTorch writes when it saves the prompt again: half_legacy.pth.tar
 and bfloat16.pth.tar.
@@ -73,12 +73,13 @@ class PromptLearner(nn.Module):
             )
             self.meta_net = nn.Sequential(layers).double()
 
-    def forward(self):
-        """The prompts of all classes, embedded, [K, T, d]."""
+    def forward(self, image=None):
+        """The prompts of all classes, embedded, [K, T, d]; with CoCoOp's network for an image feature [D] of unit length."""
+        shared = self.ctx if image is None else self.ctx + self.meta_net(image)
         before = {"end": self.length, "middle": self.length // 2, "front": 0}[self.position]
         prompts = []
         for index, name_length in enumerate(self.name_lengths):
-            context = self.ctx if self.ctx.dim() == 2 else self.ctx[index]
+            context = shared if shared.dim() == 2 else shared[index]
             name, rest = self.token_suffix[index].split([name_length, len(self.token_suffix[index]) - name_length])
             prompts.append(torch.cat([self.token_prefix[index], context[:before], name, context[before:], rest]))
         return torch.stack(prompts)
@@ -121,13 +122,17 @@ def check(case, weights, tokenizer):
     for name, parameter in learner.named_parameters():
         assert torch.equal(parameter, expected[name]), (case, name)
 
-    if "logits" in expected:
-        with torch.no_grad():
-            texts = TextEncoder(weights)(learner(), tokens.argmax(dim=-1))
-            cosine = F.normalize(expected["image_features"]) @ F.normalize(texts).T
-            logits = weights["logit_scale"].exp() * cosine
-        error = (expected["logits"] - logits).norm() / logits.norm()
-        assert error <= TOLERANCE, f"{case}: the logits are off by {error:.1e}"
+    images = F.normalize(expected["image_features"])
+    text_encoder, end = TextEncoder(weights), tokens.argmax(dim=-1)
+    encode_prompts = lambda *image: F.normalize(text_encoder(learner(*image), end))
+    with torch.no_grad():
+        if meta_net is None:
+            cosine = images @ encode_prompts().T
+        else:
+            cosine = torch.stack([encode_prompts(image) @ image for image in images])
+        logits = weights["logit_scale"].exp() * cosine
+    error = (expected["logits"] - logits).norm() / logits.norm()
+    assert error <= TOLERANCE, f"{case}: the logits are off by {error:.1e}"
     save_again(case, learner)
 
 

@@ -228,7 +228,8 @@ impl Builder {
         })
     }
 
-    /// Writes `icon-subgroups` and `icon-subgroups-coarse`: concepts that pre-training never sees, in all styles.
+    /// Writes `icon-subgroups` and `icon-subgroups-coarse`: concepts that pre-training never sees, in all styles; and the
+    /// coarse one style by style, as `icon-styles/STYLE`.
     pub fn subgroups(&self, out: &Path) -> Result<Vec<Count>> {
         let fine = self.classes(
             out,
@@ -244,7 +245,13 @@ impl Builder {
             &self.split.coarse,
             &self.split.styles,
         )?;
-        Ok(vec![fine, coarse])
+        let mut counts = vec![fine, coarse];
+        for style in &self.split.styles {
+            let name = format!("icon-styles/{style}");
+            let style = std::slice::from_ref(style);
+            counts.push(self.classes(out, &name, "IconStyle", &self.split.coarse, style)?);
+        }
+        Ok(counts)
     }
 
     /// Writes the demo's `icon-demo`: pictures of the held-out style only.

@@ -15,7 +15,8 @@ use contextune::model::{Model, ModelOptions};
 use contextune::objective::similarity;
 use contextune::pickle::Item;
 use contextune::prompt::Prompt;
-use contextune::prompt::coop::{self, CONTEXT, CoOp, ContextLayout};
+use contextune::prompt::cocoop::CoCoOp;
+use contextune::prompt::coop::{self, CONTEXT, CoOp, ContextLayout, Position};
 use contextune::prompt::format::{DasslCheckpoint, DasslExport, DasslFamily, onnx};
 use contextune::train::Parameters;
 use safetensors::SafeTensors;
@@ -61,21 +62,37 @@ impl Case {
         }
     }
 
-    /// The same with a network from image features of width 128 to a shift of the context, all values in fp16.
+    /// The trained context and network of a golden CoCoOp file, all values in fp16.
     fn cocoop(name: &str) -> Self {
-        let mut case = Self::coop(name);
-        let (context, shape) = case.golden.values("ctx_final");
-        let context = context.into_iter().map(half).collect();
-        case.parameters
-            .insert_data(CONTEXT, &shape, context, &Device::flex());
-        for (number, (name, shape)) in META_NET.into_iter().enumerate() {
-            let count: usize = shape.iter().product();
-            let values = (0..count).map(|i| half(((i * (number + 3)) as f32).sin()));
-            let values = values.collect();
-            case.parameters
-                .insert_data(name, shape, values, &Device::flex());
+        let golden = Golden::open(&format!("{name}.safetensors"));
+        let mut parameters = Parameters::default();
+        for learned in [CONTEXT].into_iter().chain(META_NET.map(|(name, _)| name)) {
+            let (values, shape) = golden.values(&format!("final.{learned}"));
+            let values = values.into_iter().map(half).collect();
+            parameters.insert_data(learned, &shape, values, &Device::flex());
         }
-        case
+        Self {
+            layout: ContextLayout {
+                length: golden.metadata("n_ctx").parse().unwrap(),
+                class_specific: false,
+                position: Position::End,
+                published_words: None,
+            },
+            class_names: serde_json::from_str(&golden.metadata("classnames")).unwrap(),
+            parameters,
+            golden,
+        }
+    }
+
+    /// The prompt that the parameters make.
+    fn prompt(&self, model: &Model) -> Box<dyn Prompt> {
+        let text = model.text_tower().unwrap();
+        let (scale, placeholders) = (model.logit_scale().unwrap(), self.placeholders(model));
+        if self.parameters.names().count() == 1 {
+            Box::new(CoOp::new(&text, scale, &placeholders, &self.layout).unwrap())
+        } else {
+            Box::new(CoCoOp::new(&text, scale, placeholders, self.layout.length).unwrap())
+        }
     }
 
     fn placeholders(&self, model: &Model) -> Vec<coop::Placeholder> {
@@ -96,7 +113,7 @@ impl Case {
         .unwrap()
     }
 
-    /// Learned tensors and, for CoOp, logits as the script that compares them expects them.
+    /// Learned tensors and logits as the script that compares them expects them.
     fn write_expected(&self, model: &Model, path: &Path) {
         let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = self
             .parameters
@@ -106,17 +123,13 @@ impl Case {
                 (name.to_owned(), shape, self.parameters.data(name).unwrap())
             })
             .collect();
-        if tensors.len() == 1 {
-            let text = model.text_tower().unwrap();
-            let scale = model.logit_scale().unwrap();
-            let coop = CoOp::new(&text, scale, &self.placeholders(model), &self.layout).unwrap();
-            let features = self.golden.tensor::<2>("image_features", model.device());
-            let logits = coop.logits(&self.parameters, features).unwrap();
-            let shape = logits.dims().to_vec();
-            tensors.push(("logits".into(), shape, elements(logits)));
-            let (values, shape) = self.golden.values("image_features");
-            tensors.push(("image_features".into(), shape, values));
-        }
+        let features = self.golden.tensor::<2>("image_features", model.device());
+        let prompt = self.prompt(model);
+        let logits = prompt.logits(&self.parameters, features).unwrap();
+        let shape = logits.dims().to_vec();
+        tensors.push(("logits".into(), shape, elements(logits)));
+        let (values, shape) = self.golden.values("image_features");
+        tensors.push(("image_features".into(), shape, values));
         let metadata = BTreeMap::from([
             ("classnames".to_owned(), self.golden.metadata("classnames")),
             ("position".to_owned(), self.layout.position.to_string()),
@@ -209,7 +222,7 @@ fn a_written_prompt_reads_back() {
     for case in [
         Case::coop("coop_vit_unified_end"),
         Case::coop("coop_vit_csc_middle"),
-        Case::cocoop("coop_vit_unified_end"),
+        Case::cocoop("cocoop_vit"),
     ] {
         let path = case.export(&model, Precision::Single, folder.path());
         assert!(path.ends_with("prompt_learner/model.pth.tar-200"));
@@ -229,7 +242,7 @@ fn pytorch_computes_the_same_logits_with_a_written_prompt() {
     let cases = [
         (Case::coop("coop_vit_unified_end"), Precision::Single),
         (Case::coop("coop_vit_csc_middle"), Precision::Single),
-        (Case::cocoop("coop_vit_unified_end"), Precision::Half),
+        (Case::cocoop("cocoop_vit"), Precision::Half),
     ];
     let mut arguments = vec![
         golden("clip_vit.safetensors"),

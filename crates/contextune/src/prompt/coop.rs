@@ -356,7 +356,7 @@ impl CoOp {
 
 /// The rows of one class's prompt, from start to end token; its context vectors are those from `first` on in the learned
 /// table.
-pub(super) fn prompt_rows(
+pub fn prompt_rows(
     placeholder: &Placeholder,
     length: usize,
     position: Position,

@@ -82,6 +82,10 @@ impl Learn for TaskResSettings {
         }
     }
 
+    fn fast(&self, shots: Option<usize>) -> Recipe {
+        Recipe::full_batch(shots)
+    }
+
     fn takes_other_classes(&self) -> bool {
         false
     }

@@ -159,4 +159,8 @@ impl Learn for TextBiasSettings {
     fn published(&self, _shots: Option<usize>) -> Recipe {
         Recipe::coop(50, 32)
     }
+
+    fn fast(&self, shots: Option<usize>) -> Recipe {
+        Recipe::full_batch(shots)
+    }
 }
