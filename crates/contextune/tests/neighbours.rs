@@ -15,9 +15,9 @@ use contextune::prompt::clip_adapter::ClipAdapterSettings;
 use contextune::prompt::cocoop::CoCoOpSettings;
 use contextune::prompt::coop::{ContextLayout, InitialContext, Position};
 use contextune::prompt::format::PromptFile;
-use contextune::prompt::kgcoop::KgCoOpSettings;
+use contextune::prompt::kgcoop::{KgCoOp, KgCoOpSettings};
 use contextune::prompt::linear_probe::LinearProbeSettings;
-use contextune::prompt::prograd::ProGradSettings;
+use contextune::prompt::prograd::{ProGrad, ProGradSettings};
 use contextune::prompt::taskres::TaskResSettings;
 use contextune::prompt::text_tuning::{TextBiasSettings, TextTransformSettings};
 use contextune::prompt::tip_adapter::{TipAdapterFSettings, TipAdapterSettings};
@@ -243,7 +243,9 @@ fn kgcoop_learns_as_the_official_code_does() {
     let method = Method::Kgcoop(KgCoOpSettings {
         layout: case.layout(),
         templates: case.templates(),
-        weight: case.number("weight"),
+        guidance: KgCoOp {
+            weight: case.number("weight"),
+        },
     });
     case.replay(&method, &["ctx"], true, MOVED_BY_SGD);
 }
@@ -263,7 +265,9 @@ fn prograd_learns_as_the_official_code_does() {
         let method = Method::Prograd(ProGradSettings {
             layout: case.layout(),
             templates: case.templates(),
-            weight: case.number("weight"),
+            guidance: ProGrad {
+                weight: case.number("weight"),
+            },
         });
         case.replay(&method, &["ctx"], true, MOVED_BY_SGD);
     }
@@ -456,7 +460,7 @@ fn methods() -> Vec<Method> {
         Method::Kgcoop(KgCoOpSettings {
             layout: layout(class_specific),
             templates: templates(),
-            weight: 8.0,
+            guidance: KgCoOp { weight: 8.0 },
         })
     };
     vec![
@@ -476,7 +480,7 @@ fn methods() -> Vec<Method> {
         Method::Prograd(ProGradSettings {
             layout: layout(false),
             templates: templates(),
-            weight: 0.8,
+            guidance: ProGrad { weight: 0.8 },
         }),
         Method::ClipAdapter(ClipAdapterSettings {
             templates: templates(),

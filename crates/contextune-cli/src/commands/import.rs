@@ -10,8 +10,8 @@ use contextune::prompt::Method;
 use contextune::prompt::cocoop::CoCoOpSettings;
 use contextune::prompt::coop::{ContextLayout, Position};
 use contextune::prompt::format::{DasslCheckpoint, DasslFamily};
-use contextune::prompt::kgcoop::KgCoOpSettings;
-use contextune::prompt::prograd::ProGradSettings;
+use contextune::prompt::kgcoop::{KgCoOp, KgCoOpSettings};
+use contextune::prompt::prograd::{ProGrad, ProGradSettings};
 use contextune::run::import::Import;
 use contextune::run::{Learned, RunFolder, RunResult, Settings};
 use serde::Serialize;
@@ -200,12 +200,12 @@ impl Arguments {
             SameFile::Kgcoop => Method::Kgcoop(KgCoOpSettings {
                 layout,
                 templates,
-                weight: KgCoOpSettings::PUBLISHED_WEIGHT,
+                guidance: KgCoOp::PUBLISHED,
             }),
             SameFile::Prograd => Method::Prograd(ProGradSettings {
                 layout,
                 templates,
-                weight: ProGradSettings::PUBLISHED_WEIGHT,
+                guidance: ProGrad::PUBLISHED,
             }),
         })
     }

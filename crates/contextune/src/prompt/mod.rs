@@ -13,6 +13,7 @@ pub mod clip_adapter;
 pub mod cocoop;
 pub mod coop;
 pub mod format;
+pub mod guided;
 pub mod image_encoder;
 pub mod kgcoop;
 pub mod linear_probe;

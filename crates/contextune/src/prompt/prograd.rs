@@ -7,117 +7,51 @@ use burn::tensor::{Tensor, activation};
 use serde::{Deserialize, Serialize};
 
 use super::coop::{CoOp, ContextLayout};
-use super::zeroshot::known_or_written;
-use super::{Batch, Beginning, Learn, Lesson, MethodError, Prompt, Recipe};
-use crate::model::Model;
+use super::guided::{Guidance, GuidedSettings};
+use super::{Batch, Learn, Prompt, Recipe};
 use crate::objective::similarity;
 use crate::train::{Parameters, StepOutcome, TrainError};
 
-/// CoOp with a gradient held against the words' own.
+/// CoOp with a gradient held against that of the words; the templates are what knows already.
+pub type ProGradSettings = GuidedSettings<ProGrad>;
+
+/// The gradient of the cross-entropy, without its part against the gradient of the distance to the words' answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ProGradSettings {
-    /// What is learned, and where it stands.
-    #[serde(flatten)]
-    pub layout: ContextLayout,
-    /// Hand-written templates that know already, one a line.
-    pub templates: String,
-    /// Share λ of the opposing part that is taken away; 1 as published.
+pub struct ProGrad {
+    /// Share λ of the opposing part that is taken away.
     pub weight: f32,
 }
 
-impl ProGradSettings {
-    /// Share λ of the opposing part that is taken away, as published (Zhu et al. 2023, §3.2).
-    pub const PUBLISHED_WEIGHT: f32 = 1.0;
-}
-
-impl Learn for ProGradSettings {
-    fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
-        let (model, names) = (lesson.model, lesson.class_names);
-        let prompt = ProGrad {
-            coop: CoOp::of_model(model, names, &self.layout)?,
-            hand_written: known_or_written(None, model, names, &self.templates)?,
-            weight: self.weight,
-        };
-        Ok(Beginning {
-            prompt: Box::new(prompt),
-            parameters: lesson.initial.parameters(lesson, &self.layout)?,
-        })
-    }
-
-    fn open(
-        &self,
-        model: &Model,
-        class_names: &[String],
-        parameters: &Parameters,
-        stored: Option<Tensor<2>>,
-    ) -> Result<Box<dyn Prompt>, MethodError> {
-        self.layout.open(model, class_names, parameters, stored)
-    }
-
-    /// As CoOp (BeierZhu/Prompt-align, configs).
-    fn published(&self, shots: Option<usize>) -> Recipe {
-        self.layout.published(shots)
-    }
-
-    fn fast(&self, shots: Option<usize>) -> Recipe {
-        self.layout.fast(shots)
-    }
-
-    fn context_layout(&self) -> Option<ContextLayout> {
-        Some(self.layout.clone())
-    }
-
-    fn takes_other_classes(&self) -> bool {
-        self.layout.takes_other_classes()
-    }
-}
-
-/// The gradient of the cross-entropy, without its part against the gradient of the distance to the words' answers.
-#[derive(Debug)]
-pub struct ProGrad {
-    coop: CoOp,
-    /// `[K, D]`
-    hand_written: Tensor<2>,
-    weight: f32,
-}
-
 impl ProGrad {
-    /// `hand_written` `[K, D]` are the features of the words that know already.
-    pub fn new(coop: CoOp, hand_written: Tensor<2>, weight: f32) -> Self {
-        Self {
-            coop,
-            hand_written,
-            weight,
-        }
-    }
+    /// As published (Zhu et al. 2023, §3.2).
+    pub const PUBLISHED: Self = Self { weight: 1.0 };
 }
 
-impl Prompt for ProGrad {
-    fn logits(
+impl Guidance for ProGrad {
+    /// As CoOp (BeierZhu/Prompt-align, configs).
+    fn published(&self, layout: &ContextLayout, shots: Option<usize>) -> Recipe {
+        layout.published(shots)
+    }
+
+    fn step(
         &self,
-        parameters: &Parameters,
-        image_features: Tensor<2>,
-    ) -> Result<Tensor<2>, TrainError> {
-        self.coop.logits(parameters, image_features)
-    }
-
-    fn class_features(&self, parameters: &Parameters) -> Result<Option<Tensor<2>>, TrainError> {
-        self.coop.class_features(parameters)
-    }
-
-    fn step(&self, leaves: &Parameters, batch: &Batch) -> Result<StepOutcome, TrainError> {
+        coop: &CoOp,
+        hand_written: &Tensor<2>,
+        leaves: &Parameters,
+        batch: &Batch,
+    ) -> Result<StepOutcome, TrainError> {
         let images = batch.image_features.clone();
-        let words = self.hand_written.clone();
-        let known = similarity::logits(images.clone(), words, self.coop.logit_scale());
+        let words = hand_written.clone();
+        let known = similarity::logits(images.clone(), words, coop.logit_scale());
         let known = activation::softmax(known, 1); // [B, K]
 
         // A backward pass uses its graph up: each of the two gradients has a forward pass of its own.
-        let logits = self.coop.logits(leaves, images.clone())?; // [B, K]
+        let logits = coop.logits(leaves, images.clone())?; // [B, K]
         let divergence = -(known * activation::log_softmax(logits, 1))
             .sum_dim(1)
             .mean();
         let reference = leaves.gradients(&mut divergence.backward());
-        let logits = self.coop.logits(leaves, images)?; // [B, K]
+        let logits = coop.logits(leaves, images)?; // [B, K]
         let correct = batch.correct(&logits);
         let loss = similarity::cross_entropy(logits, batch.labels.clone());
         let mut outcome = StepOutcome::backward(loss, leaves, correct, batch.examples());

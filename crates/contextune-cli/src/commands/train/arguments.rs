@@ -10,10 +10,11 @@ use contextune::prompt::clip_adapter::ClipAdapterSettings;
 use contextune::prompt::cocoop::CoCoOpSettings;
 use contextune::prompt::coop::{CONTEXT, ContextLayout, InitialContext, Position};
 use contextune::prompt::format::PromptFile;
+use contextune::prompt::guided::GuidedSettings;
 use contextune::prompt::image_encoder::ImageEncoderSettings;
-use contextune::prompt::kgcoop::KgCoOpSettings;
+use contextune::prompt::kgcoop::KgCoOp;
 use contextune::prompt::linear_probe::LinearProbeSettings;
-use contextune::prompt::prograd::ProGradSettings;
+use contextune::prompt::prograd::ProGrad;
 use contextune::prompt::taskres::TaskResSettings;
 use contextune::prompt::text_tuning::{TextBiasSettings, TextTransformSettings};
 use contextune::prompt::tip_adapter::{TipAdapterFSettings, TipAdapterSettings};
@@ -411,36 +412,17 @@ impl Arguments {
                     true => None,
                     false => Some(PUBLISHED_WORDS),
                 };
-                let (layout, initial) =
-                    arguments
-                        .context
-                        .resolve(&arguments.layout, CONTEXT_VECTORS, words, model)?;
-                let settings = KgCoOpSettings {
-                    layout,
-                    templates: arguments.templates.lines(dataset)?,
-                    weight: arguments
-                        .weight
-                        .map_or(KgCoOpSettings::PUBLISHED_WEIGHT, |weight| weight as f32),
-                };
+                let weight = arguments.weight_or(KgCoOp::PUBLISHED.weight);
+                let (settings, initial) =
+                    arguments.resolve(KgCoOp { weight }, words, model, dataset)?;
                 (Method::Kgcoop(settings), initial, Some(&arguments.training))
             }
             MethodArguments::Prograd(arguments) => {
-                let (layout, initial) =
-                    arguments
-                        .context
-                        .resolve(&arguments.layout, CONTEXT_VECTORS, None, model)?;
-                let settings = ProGradSettings {
-                    layout,
-                    templates: arguments.templates.lines(dataset)?,
-                    weight: arguments
-                        .weight
-                        .map_or(ProGradSettings::PUBLISHED_WEIGHT, |weight| weight as f32),
-                };
-                (
-                    Method::Prograd(settings),
-                    initial,
-                    Some(&arguments.training),
-                )
+                let weight = arguments.weight_or(ProGrad::PUBLISHED.weight);
+                let (settings, initial) =
+                    arguments.resolve(ProGrad { weight }, None, model, dataset)?;
+                let method = Method::Prograd(settings);
+                (method, initial, Some(&arguments.training))
             }
             MethodArguments::ClipAdapter(arguments) => {
                 let settings = ClipAdapterSettings {
@@ -515,6 +497,33 @@ impl CommonArguments {
             PathBuf::from("runs").join(format!("{}-{data}", settings.method.name()))
         });
         Ok(RunFolder::create(&out, settings, self.force)?)
+    }
+}
+
+impl GuidedArguments {
+    /// The factor of the guidance.
+    fn weight_or(&self, published: f32) -> f32 {
+        self.weight.map_or(published, |weight| weight as f32)
+    }
+
+    /// The settings with this guidance, and where the context begins; `words` are what the method begins from if nothing
+    /// is said.
+    fn resolve<G>(
+        &self,
+        guidance: G,
+        words: Option<&str>,
+        model: &Model,
+        dataset: &Dataset,
+    ) -> Result<(GuidedSettings<G>, InitialContext)> {
+        let (layout, initial) =
+            self.context
+                .resolve(&self.layout, CONTEXT_VECTORS, words, model)?;
+        let settings = GuidedSettings {
+            layout,
+            templates: self.templates.lines(dataset)?,
+            guidance,
+        };
+        Ok((settings, initial))
     }
 }
 
