@@ -3,11 +3,9 @@
 
 mod common;
 
-use std::collections::HashMap;
-use std::ops::ControlFlow;
-
 use burn::tensor::{Device, Tensor, activation};
-use common::{Golden, assert_values_close, elements, golden};
+use common::replay::{Learned, MOVED_BY_ADAM, MOVED_BY_SGD, MOVED_LITTLE, replay};
+use common::{Golden, TOLERANCE, assert_values_close, elements, golden};
 use contextune::evaluate::{Accuracy, largest};
 use contextune::features::LabelledFeatures;
 use contextune::model::{Model, ModelOptions};
@@ -24,19 +22,8 @@ use contextune::prompt::tip_adapter::{TipAdapterFSettings, TipAdapterSettings};
 use contextune::prompt::zeroshot::ZeroShotSettings;
 use contextune::prompt::{Beginning, Classification, Lesson, Method, MethodError, TrainingViews};
 use contextune::run::{RecipeName, RunFolder, Settings};
-use contextune::train::{
-    EpochMetrics, Observer, Parameters, Progress, Step, StepOutcome, Task, TrainError,
-    TrainingState, fit,
-};
+use contextune::train::Parameters;
 
-/// Single against double precision through a text tower of a few layers.
-const TOLERANCE: f64 = 1e-4;
-/// On what SGD moved, final − initial: as exact as the gradients.
-const MOVED_BY_SGD: f64 = 2e-5;
-/// The same for weights that move by a few thousandths: single precision rounds that much to 3e-5 of it.
-const MOVED_LITTLE: f64 = 1e-4;
-/// On what Adam moved: it divides by roots of small gradients.
-const MOVED_BY_ADAM: f64 = 1e-4;
 /// On logits of one prompt computed twice, from features that went through a file.
 const SAME: f64 = 1e-6;
 
@@ -75,14 +62,6 @@ impl Case {
         }
     }
 
-    /// Features and labels whose names begin with `prefix`.
-    fn labelled(&self, prefix: &str) -> LabelledFeatures {
-        let labels = self.golden.integers(&format!("{prefix}labels"));
-        let labels = labels.into_iter().map(|label| label as usize).collect();
-        let (features, shape) = self.golden.values(&format!("{prefix}image_features"));
-        LabelledFeatures::new(&features, shape[1], 1, labels)
-    }
-
     fn begin(
         &self,
         method: &Method,
@@ -111,7 +90,7 @@ impl Case {
     /// are the parameters, `random` says that the official beginning is drawn.
     fn replay(&self, method: &Method, learned: &[&str], random: bool, moved: f64) -> Beginning {
         let (golden, device) = (&self.golden, self.model.device());
-        let train = self.labelled("");
+        let train = self.golden.labelled("");
         let mut beginning = self.begin(method, &train, None);
         let parameters = &mut beginning.parameters;
         let trained: Vec<&str> = parameters
@@ -119,12 +98,10 @@ impl Case {
             .filter(|name| !parameters.is_constant(name))
             .collect();
         assert_eq!(trained, learned);
-        let mut initial = HashMap::new();
         for &name in learned {
             let own = parameters.data(name).unwrap();
             let official = format!("param.{name}");
             if !golden.has(&official) {
-                initial.insert(name, own);
                 continue;
             }
             let (values, shape) = golden.values(&official);
@@ -136,8 +113,7 @@ impl Case {
                     "{name} begins elsewhere"
                 );
             }
-            parameters.insert_data(name, &shape, values.clone(), device);
-            initial.insert(name, values);
+            parameters.insert_data(name, &shape, values, device);
         }
         for name in golden.names() {
             if let Some(constant) = name.strip_prefix("constant.") {
@@ -153,41 +129,12 @@ impl Case {
         let everything = usize::MAX;
         let views = TrainingViews::Whole;
         let task = Classification::new(&*beginning.prompt, &train, views, everything, 1, device);
-        let first = first_step(&task, &beginning.parameters);
-        assert_loss("the first loss", first.loss, golden.values("loss").0[0]);
-        assert_eq!(first.gradients.len(), learned.len());
-        for &name in learned {
-            let gradient = elements(first.gradients[name].clone());
-            let official = golden.values(&format!("grad.{name}")).0;
-            assert_values_close(&format!("grad.{name}"), &gradient, &official, TOLERANCE);
-        }
-
-        let mut settings = method.learn().published(Some(16)).fit;
-        settings.epochs = golden.values("losses").0.len();
-        let mut state = TrainingState::new(beginning.parameters);
-        let mut history = History::default();
-        fit(&task, &settings, &mut state, &mut history).unwrap();
-        for (rate, official) in history.rates.iter().zip(golden.values("lrs").0) {
-            assert!(
-                (rate - official).abs() <= 1e-9,
-                "rate {rate}, official {official}"
-            );
-        }
-        for (loss, official) in history.losses.iter().zip(golden.values("losses").0) {
-            assert_loss("a later loss", *loss, official);
-        }
-        for &name in learned {
-            let difference = |values: &[f32]| -> Vec<f32> {
-                let both = values.iter().zip(&initial[name]);
-                both.map(|(value, initial)| value - initial).collect()
-            };
-            let actual = difference(&state.parameters.data(name).unwrap());
-            let official = difference(&golden.values(&format!("final.{name}")).0);
-            assert_values_close(&format!("what {name} moved"), &actual, &official, moved);
-        }
+        let learned: Vec<Learned> = learned.iter().map(|name| Learned::of(name)).collect();
+        let fit = method.learn().published(Some(16)).fit;
+        let parameters = replay(golden, &task, beginning.parameters, &learned, &fit, moved);
         Beginning {
             prompt: beginning.prompt,
-            parameters: state.parameters,
+            parameters,
         }
     }
 }
@@ -196,45 +143,6 @@ fn model() -> Model {
     let path = golden("clip_vit.safetensors");
     let options = ModelOptions::default();
     Model::open(path.to_str(), options, &Device::flex(), |_| ()).unwrap()
-}
-
-fn first_step(task: &impl Task, parameters: &Parameters) -> StepOutcome {
-    let progress = Progress {
-        epoch: 0,
-        epochs: 1,
-        step: 0,
-        steps: 1,
-    };
-    let batch = &task.batches(0)[0];
-    task.step(&parameters.tracked(), Step { progress, batch })
-        .unwrap()
-}
-
-#[track_caller]
-fn assert_loss(what: &str, loss: f32, expected: f32) {
-    assert!(
-        (loss - expected).abs() <= 1e-4 * expected + 1e-5,
-        "{what}: {loss}, expected {expected}"
-    );
-}
-
-/// Rates and losses of a run.
-#[derive(Default)]
-struct History {
-    rates: Vec<f32>,
-    losses: Vec<f32>,
-}
-
-impl Observer for History {
-    fn epoch(
-        &mut self,
-        metrics: &EpochMetrics,
-        _state: &TrainingState,
-    ) -> Result<ControlFlow<()>, TrainError> {
-        self.rates.push(metrics.lr);
-        self.losses.push(metrics.loss);
-        Ok(ControlFlow::Continue(()))
-    }
 }
 
 #[test]
@@ -322,7 +230,7 @@ fn tip_adapter_classifies_and_searches_as_the_official_code_does() {
     let labels = golden.integers("labels");
     let labels = labels.into_iter().map(|label| label as usize).collect();
     let train = LabelledFeatures::new(&views, shape[2], shape[1], labels);
-    let val = case.labelled("val_");
+    let val = case.golden.labelled("val_");
     let Beginning {
         prompt,
         mut parameters,
@@ -367,7 +275,7 @@ fn searches_as_the_official_code_does(case: &Case, method: &Method, learned: Beg
         prompt,
         mut parameters,
     } = learned;
-    let (train, val) = (case.labelled(""), case.labelled("val_"));
+    let (train, val) = (case.golden.labelled(""), case.golden.labelled("val_"));
     let lesson = case.lesson(&train, Some(&val));
     method
         .learn()
@@ -398,7 +306,7 @@ fn the_linear_probe_finds_what_scikit_learn_finds() {
         let mut case = Case::open(&format!("linear_probe_{classes}"));
         case.class_names = serde_json::from_str(&case.golden.metadata("names")).unwrap();
         let strengths: Vec<f64> = serde_json::from_str(&case.golden.metadata("strengths")).unwrap();
-        let (train, test) = (case.labelled(""), case.labelled("test_"));
+        let (train, test) = (case.golden.labelled(""), case.golden.labelled("test_"));
         let probabilities = |c: Option<f64>, val: Option<&LabelledFeatures>| {
             let method = Method::LinearProbe(LinearProbeSettings { c });
             let begun = case.begin(&method, &train, val);
@@ -420,7 +328,7 @@ fn the_linear_probe_finds_what_scikit_learn_finds() {
             let theirs = case.golden.values(&format!("probabilities.{name}")).0;
             assert_probabilities(&ours, &theirs, classes, STOPPED_EARLY);
         }
-        let val = case.labelled("val_");
+        let val = case.golden.labelled("val_");
         let ours = probabilities(None, Some(&val));
         let theirs = case.golden.values("probabilities.searched").0;
         assert_probabilities(&ours, &theirs, classes, STOPPED_EARLY);
@@ -551,7 +459,7 @@ fn every_method_gives_the_same_logits_from_its_prompt_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("prompt.safetensors");
     let device = case.model.device();
-    let (train, val) = (case.labelled(""), case.labelled("val_"));
+    let (train, val) = (case.golden.labelled(""), case.golden.labelled("val_"));
     let images = val.first_views(device).unwrap();
     let reversed: Vec<String> = case.class_names.iter().rev().cloned().collect();
     for method in methods() {

@@ -2,14 +2,12 @@
 
 mod common;
 
-use std::ops::ControlFlow;
-
 use burn::tensor::{Device, Tensor, TensorData, activation};
-use common::{Golden, assert_values_close, elements};
+use common::replay::{Learned, MOVED_BY_SGD, MOVED_LITTLE, replay};
+use common::{Golden, TOLERANCE, assert_values_close, elements};
 use contextune::backbone::{
     Activation, ImageTower, ParameterSource, PromptLayout, Row, TextTower, TextTowerConfig,
 };
-use contextune::features::LabelledFeatures;
 use contextune::objective::similarity;
 use contextune::prompt::{
     Classification, Prompt, TrainingViews,
@@ -18,15 +16,8 @@ use contextune::prompt::{
     zeroshot,
 };
 use contextune::text::{TemplateSet, TextError, Tokenizer};
-use contextune::train::{
-    EpochMetrics, FitSettings, Observer, Optimizer, Parameters, Progress, Schedule, Step,
-    StepOutcome, Task, TrainError, TrainingState, fit,
-};
+use contextune::train::{FitSettings, Optimizer, Parameters, Progress, Schedule};
 use proptest::prelude::*;
-
-const TOLERANCE: f64 = 1e-4;
-/// On what the optimiser moved, final − initial.
-const MOVED_TOLERANCE: f64 = 2e-5;
 
 #[test]
 fn vit_features_and_logits_equal_the_official_ones() {
@@ -197,7 +188,7 @@ fn coop_replays(name: &str, weight_decay: f32) {
         })
         .collect();
     let coop = CoOp::new(&clip.text, clip.logit_scale, &prompts, &layout).unwrap();
-    let features = labelled(&expected);
+    let features = expected.labelled("");
     let task = Classification::new(
         &coop,
         &features,
@@ -212,23 +203,21 @@ fn coop_replays(name: &str, weight_decay: f32) {
         true => parameters.insert(CONTEXT, expected.tensor::<3>("ctx0", &device)),
     }
 
-    // The first forward and backward pass.
     let text_features = coop.text_features(&parameters).unwrap();
     expected.assert_close("text_features", text_features, TOLERANCE);
-    let first = first_step(&task, &parameters);
-    assert_loss(name, first.loss, expected.values("loss").0[0]);
-    let gradient = elements(first.gradients[CONTEXT].clone());
-    assert_values_close(name, &gradient, &expected.values("grad_ctx0").0, TOLERANCE);
-
-    // The official steps, through the one loop.
-    let learned = official_steps(name, &task, &expected, parameters, weight_decay);
-    let actual = learned.data(CONTEXT).unwrap();
-    assert_moved(
-        name,
-        &actual,
+    let learned = Learned {
+        name: CONTEXT.into(),
+        gradient: "grad_ctx0".into(),
+        last: "ctx_final".into(),
+    };
+    let settings = sgd(weight_decay);
+    replay(
         &expected,
-        ("ctx0", "ctx_final"),
-        MOVED_TOLERANCE,
+        &task,
+        parameters,
+        &[learned],
+        &settings,
+        MOVED_BY_SGD,
     );
 }
 
@@ -249,7 +238,7 @@ fn cocoop_learns_as_the_official_code_does() {
         let tokenizer = Tokenizer::clip(1024).unwrap();
         let prompts = placeholders(&tokenizer, &names, &layout, 77).unwrap();
         let prompt = CoCoOp::new(&clip.text, clip.logit_scale, prompts, layout.length).unwrap();
-        let features = labelled(&expected);
+        let features = expected.labelled("");
         let task = Classification::new(
             &prompt,
             &features,
@@ -272,19 +261,15 @@ fn cocoop_learns_as_the_official_code_does() {
         let among = elements(logits.narrow(0, 2, 1));
         assert_values_close(name, &elements(alone), &among, 1e-5);
 
-        let first = first_step(&task, &parameters);
-        assert_loss(name, first.loss, expected.values("loss").0[0]);
-        for learned in COCOOP_PARAMETERS {
-            let gradient = elements(first.gradients[learned].clone());
-            let official = expected.values(&format!("grad.{learned}")).0;
-            assert_values_close(learned, &gradient, &official, TOLERANCE);
-        }
-        let final_ones = official_steps(name, &task, &expected, parameters, 5e-4);
-        for learned in COCOOP_PARAMETERS {
-            let names = (format!("param.{learned}"), format!("final.{learned}"));
-            let actual = final_ones.data(learned).unwrap();
-            assert_moved(name, &actual, &expected, (&names.0, &names.1), 1e-4);
-        }
+        let learned = COCOOP_PARAMETERS.map(Learned::of);
+        replay(
+            &expected,
+            &task,
+            parameters,
+            &learned,
+            &sgd(5e-4),
+            MOVED_LITTLE,
+        );
     }
 }
 
@@ -296,89 +281,16 @@ const COCOOP_PARAMETERS: [&str; 5] = [
     "meta_net.linear2.bias",
 ];
 
-/// Image features and labels of a golden file.
-fn labelled(golden: &Golden) -> LabelledFeatures {
-    let labels = golden.integers("labels");
-    let labels = labels.into_iter().map(|label| label as usize).collect();
-    let (features, shape) = golden.values("image_features");
-    LabelledFeatures::new(&features, shape[1], 1, labels)
-}
-
-fn first_step(task: &impl Task, parameters: &Parameters) -> StepOutcome {
-    let progress = Progress {
-        epoch: 0,
-        epochs: 1,
-        step: 0,
-        steps: 1,
-    };
-    let batch = &task.batches(0)[0];
-    task.step(&parameters.tracked(), Step { progress, batch })
-        .unwrap()
-}
-
-#[track_caller]
-fn assert_loss(what: &str, loss: f32, expected: f32) {
-    assert!(
-        (loss - expected).abs() <= 1e-4 * expected + 1e-5,
-        "{what}: loss {loss}, expected {expected}"
-    );
-}
-
-/// As many full-batch steps as the golden file has rates; their losses are compared.
-fn official_steps(
-    name: &str,
-    task: &impl Task,
-    expected: &Golden,
-    parameters: Parameters,
-    weight_decay: f32,
-) -> Parameters {
-    let settings = FitSettings {
-        epochs: expected.values("lrs").0.len(),
+/// CoOp's optimiser and rates.
+fn sgd(weight_decay: f32) -> FitSettings {
+    FitSettings {
+        epochs: 0, // as many as there are official steps
         learning_rate: 0.002,
         optimizer: Optimizer::Sgd {
             momentum: 0.9,
             weight_decay,
         },
         schedule: Schedule::CoOp { warmup: 1e-5 },
-    };
-    let mut state = TrainingState::new(parameters);
-    let mut losses = Losses::default();
-    fit(task, &settings, &mut state, &mut losses).unwrap();
-    for (loss, expected) in losses.losses.iter().zip(expected.values("losses").0) {
-        assert_loss(name, *loss, expected);
-    }
-    state.parameters
-}
-
-/// What the optimiser moved, final − initial.
-#[track_caller]
-fn assert_moved(
-    what: &str,
-    actual: &[f32],
-    expected: &Golden,
-    (initial, last): (&str, &str),
-    tolerance: f64,
-) {
-    let (initial, _) = expected.values(initial);
-    let moved =
-        |values: &[f32]| -> Vec<f32> { values.iter().zip(&initial).map(|(a, b)| a - b).collect() };
-    let official = moved(&expected.values(last).0);
-    assert_values_close(what, &moved(actual), &official, tolerance);
-}
-
-#[derive(Default)]
-struct Losses {
-    losses: Vec<f32>,
-}
-
-impl Observer for Losses {
-    fn epoch(
-        &mut self,
-        metrics: &EpochMetrics,
-        _state: &TrainingState,
-    ) -> Result<ControlFlow<()>, TrainError> {
-        self.losses.push(metrics.loss);
-        Ok(ControlFlow::Continue(()))
     }
 }
 

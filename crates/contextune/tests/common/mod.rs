@@ -1,13 +1,19 @@
 //! Golden values and how far from them a result is.
 #![allow(dead_code, reason = "each test file uses its share")]
 
+pub mod replay;
+
 use std::path::PathBuf;
 use std::process::Command;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use contextune::backbone::Clip;
+use contextune::features::LabelledFeatures;
 use contextune::model::{Model, ModelOptions};
 use safetensors::{Dtype, SafeTensors};
+
+/// Single against double precision through a tower of a few layers.
+pub const TOLERANCE: f64 = 1e-4;
 
 /// A file below `tests/golden`.
 pub fn golden(name: &str) -> PathBuf {
@@ -18,6 +24,7 @@ pub fn golden(name: &str) -> PathBuf {
 
 /// A golden safetensors file in memory.
 pub struct Golden {
+    pub name: String,
     bytes: Vec<u8>,
 }
 
@@ -25,7 +32,8 @@ impl Golden {
     pub fn open(name: &str) -> Self {
         let path = golden(name);
         let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-        Self { bytes }
+        let name = name.to_owned();
+        Self { name, bytes }
     }
 
     pub fn metadata(&self, key: &str) -> String {
@@ -83,6 +91,14 @@ impl Golden {
                 ids[..length].iter().map(|&id| id as u32).collect()
             })
             .collect()
+    }
+
+    /// Image features and labels whose names begin with `prefix`.
+    pub fn labelled(&self, prefix: &str) -> LabelledFeatures {
+        let labels = self.integers(&format!("{prefix}labels"));
+        let labels = labels.into_iter().map(|label| label as usize).collect();
+        let (features, shape) = self.values(&format!("{prefix}image_features"));
+        LabelledFeatures::new(&features, shape[1], 1, labels)
     }
 
     pub fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
