@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{answer, class_folders, command, contextune, demo_data, failure, golden, json, text};
+use common::{
+    answer, class_folders, command, contextune, demo_data, failure, golden, json, tensor, text,
+};
 use contextune::data::{FeatureRows, FeaturesFile, Split};
 use contextune::text::TemplateSet;
 use serde_json::{Value, json};
@@ -680,12 +682,6 @@ fn the_published_recipe_repeats_the_official_steps() {
     let official = golden("coop_vit_unified_end.safetensors");
     let bytes = fs::read(&official).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let floats = |bytes: &[u8]| -> Vec<f64> {
-        let values = bytes.as_chunks::<4>().0.iter();
-        values
-            .map(|&value| f64::from(f32::from_le_bytes(value)))
-            .collect()
-    };
     let initial = folder.path().join("initial.safetensors");
     let context = HashMap::from([("ctx", file.tensor("ctx0").unwrap())]);
     fs::write(&initial, safetensors::serialize(context, None).unwrap()).unwrap();
@@ -711,18 +707,15 @@ fn the_published_recipe_repeats_the_official_steps() {
     // The official file has training features only: the prompt is there, an accuracy is not.
     let refused = failure(1, &[&line[..], &how, &rest].concat());
     assert!(refused.contains("nothing to measure"), "{refused}");
-    let learned = fs::read(run.join("prompt.safetensors")).unwrap();
-    let learned = safetensors::SafeTensors::deserialize(&learned).unwrap();
-    let first = floats(file.tensor("ctx0").unwrap().data());
-    let moved = |values: Vec<f64>| -> Vec<f64> {
-        values
-            .iter()
-            .zip(&first)
-            .map(|(last, first)| last - first)
+    let (_, first) = tensor(&official, "ctx0");
+    let moved = |path: &Path, last: &str| -> Vec<f64> {
+        let (_, last) = tensor(path, last);
+        let both = last.into_iter().zip(&first);
+        both.map(|(last, &first)| f64::from(last) - f64::from(first))
             .collect()
     };
-    let ours = moved(floats(learned.tensor("ctx").unwrap().data()));
-    let theirs = moved(floats(file.tensor("ctx_final").unwrap().data()));
+    let ours = moved(&run.join("prompt.safetensors"), "ctx");
+    let theirs = moved(&official, "ctx_final");
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
     let difference = norm(&mut ours.iter().zip(&theirs).map(|(a, b)| a - b));
     let error = difference / norm(&mut theirs.iter().copied());

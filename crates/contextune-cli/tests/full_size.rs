@@ -3,10 +3,12 @@
 //! `tests-full-size/make_models.py` makes the models; `CONTEXTUNE_FULL_SIZE` names their folder. Without it the test is
 //! skipped, except where `CI` is set: there it must not be forgotten.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use safetensors::SafeTensors;
+use common::tensor;
 
 const PICTURES: [&str; 4] = [
     "1_noise.png",
@@ -61,31 +63,20 @@ fn compare(folder: &Path, model: &str, warns: bool) {
     );
 
     let name = model.trim_end_matches(".pt");
-    let expected = std::fs::read(folder.join(format!("expected_{name}.safetensors"))).unwrap();
-    let actual = std::fs::read(&features).unwrap();
-    for tensor in ["image_features", "text_features"] {
-        let (expected, width) = rows(&expected, tensor);
-        let (actual, _) = rows(&actual, tensor);
-        assert_eq!(actual.len(), expected.len(), "{model}, {tensor}");
+    let official = folder.join(format!("expected_{name}.safetensors"));
+    for name in ["image_features", "text_features"] {
+        let (shape, expected) = tensor(&official, name);
+        let (found, actual) = tensor(&features, name);
+        assert_eq!(found, shape, "{model}, {name}");
+        let width = shape[1];
         for (row, (a, b)) in actual.chunks(width).zip(expected.chunks(width)).enumerate() {
             let error = relative_error(a, b);
             assert!(
                 error <= TOLERANCE,
-                "{model}, row {row} of {tensor} is off by {error:.1e}"
+                "{model}, row {row} of {name} is off by {error:.1e}"
             );
         }
     }
-}
-
-fn rows(bytes: &[u8], tensor: &str) -> (Vec<f32>, usize) {
-    let file = SafeTensors::deserialize(bytes).unwrap();
-    let view = file.tensor(tensor).unwrap();
-    let (values, _) = view.data().as_chunks::<4>();
-    let values = values
-        .iter()
-        .map(|&bytes| f32::from_le_bytes(bytes))
-        .collect();
-    (values, view.shape()[1])
 }
 
 fn relative_error(a: &[f32], b: &[f32]) -> f64 {

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use burn::tensor::Device;
-use common::{answer, class_folders, command, contextune, demo_data, failure, golden, json, text};
+use common::{
+    answer, class_folders, command, contextune, demo_data, failure, golden, json, tensor, text,
+};
 use contextune::checkpoint::{Precision, TorchWriter};
 use contextune::data::{FeatureRows, FeaturesFile, Split};
 use contextune::model::{Model, ModelOptions};
@@ -45,16 +47,6 @@ fn features(folder: &Path) -> PathBuf {
     .write(&path)
     .unwrap();
     path
-}
-
-/// Shape and elements of a tensor of 32-bit floats.
-fn tensor(path: &Path, name: &str) -> (Vec<usize>, Vec<f32>) {
-    let bytes = fs::read(path).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let view = file.tensor(name).unwrap();
-    let (values, _) = view.data().as_chunks::<4>();
-    let values = values.iter().map(|&bytes| f32::from_le_bytes(bytes));
-    (view.shape().to_vec(), values.collect())
 }
 
 /// What `eval --logits` writes for the run's own test split, or that of `data`.

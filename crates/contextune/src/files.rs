@@ -1,4 +1,4 @@
-//! What every file of ours has in common.
+//! What files have in common: numbers as bytes, mapping, and writing so that a kill does no harm.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -8,16 +8,40 @@ use memmap2::Mmap;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
+/// The numbers that stand one after another in `bytes`, each as `number` reads it, such as [`f32::from_le_bytes`].
+pub(crate) fn numbers<T, const SIZE: usize>(
+    bytes: &[u8],
+    number: impl Fn([u8; SIZE]) -> T,
+) -> impl ExactSizeIterator<Item = T> {
+    let (chunks, _) = bytes.as_chunks();
+    chunks.iter().map(move |&chunk| number(chunk))
+}
+
+/// The numbers one after another, each as `bytes` writes it, such as [`f32::to_le_bytes`].
+pub(crate) fn bytes_of<T: Copy, const SIZE: usize>(
+    numbers: &[T],
+    bytes: impl Fn(T) -> [u8; SIZE],
+) -> Vec<u8> {
+    numbers.iter().flat_map(|&number| bytes(number)).collect()
+}
+
+/// Writes what [`bytes_of`] returns without holding it; `file` should be buffered.
+pub(crate) fn write_numbers<T: Copy, const SIZE: usize>(
+    file: &mut impl Write,
+    numbers: &[T],
+    bytes: impl Fn(T) -> [u8; SIZE],
+) -> io::Result<()> {
+    numbers
+        .iter()
+        .try_for_each(|&number| file.write_all(&bytes(number)))
+}
+
 /// The elements of the tensor `name`, in row-major order, all of them finite; the error says what is wrong with it.
 pub(crate) fn finite_values(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, String> {
     if view.dtype() != Dtype::F32 {
         return Err(format!("{name} is {:?}, not F32", view.dtype()));
     }
-    let (chunks, _) = view.data().as_chunks::<4>();
-    let values: Vec<f32> = chunks
-        .iter()
-        .map(|&bytes| f32::from_le_bytes(bytes))
-        .collect();
+    let values: Vec<f32> = numbers(view.data(), f32::from_le_bytes).collect();
     match values.iter().position(|value| !value.is_finite()) {
         Some(element) => Err(format!(
             "element {element} of {name} is not a finite number"

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use safetensors::SafeTensors;
 use serde_json::Value;
 
 /// The binary, with a cache that outlives the tests: no picture is encoded twice.
@@ -59,6 +60,16 @@ pub fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../contextune/tests/golden")
         .join(name)
+}
+
+/// Shape and elements of a tensor of 32-bit floats.
+pub fn tensor(path: &Path, name: &str) -> (Vec<usize>, Vec<f32>) {
+    let bytes = fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let view = file.tensor(name).unwrap();
+    let (values, _) = view.data().as_chunks::<4>();
+    let values = values.iter().map(|&bytes| f32::from_le_bytes(bytes));
+    (view.shape().to_vec(), values.collect())
 }
 
 /// Two class folders with three real pictures each.

@@ -195,13 +195,7 @@ pub(super) fn encode(
         });
     }
     Ok(match precision {
-        Precision::Half => values
-            .iter()
-            .flat_map(|&value| f16::from_f32(value).to_le_bytes())
-            .collect(),
-        Precision::Single => values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect(),
+        Precision::Half => files::bytes_of(values, |value| f16::from_f32(value).to_le_bytes()),
+        Precision::Single => files::bytes_of(values, f32::to_le_bytes),
     })
 }

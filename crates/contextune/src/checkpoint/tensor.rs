@@ -220,16 +220,12 @@ impl StoredTensor {
                 });
             }),
             ElementType::Single => self.convert(values, |bytes, values| {
-                let (elements, _) = bytes.as_chunks::<4>();
-                values.extend(elements.iter().copied().map(f32::from_le_bytes));
+                values.extend(files::numbers(bytes, f32::from_le_bytes));
             }),
             ElementType::Double => self.convert(values, |bytes, values| {
-                let (elements, _) = bytes.as_chunks::<8>();
-                values.extend(
-                    elements
-                        .iter()
-                        .map(|&bytes| f64::from_le_bytes(bytes) as f32),
-                );
+                values.extend(files::numbers(bytes, |bytes| {
+                    f64::from_le_bytes(bytes) as f32
+                }));
             }),
             ElementType::Other(element, _) => {
                 return Err(Error::NotFloat {

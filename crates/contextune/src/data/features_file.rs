@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use super::error::{DataError, Result};
 use super::published::{self, PublishedDataset};
 use super::{DataWarning, Dataset, DatasetKind, Example, Input, Split, class_names};
-use crate::files;
+use crate::files::{self, numbers};
 
 pub(super) const IMAGE_FEATURES: &str = "image_features";
 pub(super) const LABELS: &str = "labels";
@@ -285,10 +285,12 @@ impl FeaturesFile {
 
     fn decode(&self, bytes: &[u8], features: &mut Vec<f32>) {
         match self.element {
-            Element::Half => extend(features, bytes, |b| f16::from_le_bytes(b).to_f32()),
-            Element::BFloat16 => extend(features, bytes, |b| bf16::from_le_bytes(b).to_f32()),
-            Element::Single => extend(features, bytes, f32::from_le_bytes),
-            Element::Double => extend(features, bytes, |b| f64::from_le_bytes(b) as f32),
+            Element::Half => features.extend(numbers(bytes, |b| f16::from_le_bytes(b).to_f32())),
+            Element::BFloat16 => {
+                features.extend(numbers(bytes, |b| bf16::from_le_bytes(b).to_f32()));
+            }
+            Element::Single => features.extend(numbers(bytes, f32::from_le_bytes)),
+            Element::Double => features.extend(numbers(bytes, |b| f64::from_le_bytes(b) as f32)),
         }
     }
 
@@ -394,15 +396,6 @@ fn map(file: &File, path: &Path) -> Result<Mmap> {
     files::map(file).map_err(DataError::io(path))
 }
 
-fn extend<const SIZE: usize>(
-    features: &mut Vec<f32>,
-    bytes: &[u8],
-    decode: impl Fn([u8; SIZE]) -> f32,
-) {
-    let (elements, _) = bytes.as_chunks();
-    features.extend(elements.iter().map(|&element| decode(element)));
-}
-
 /// What is wrong with bytes that do not hold a safetensors file.
 fn unreadable(path: &Path, bytes: &[u8], error: &safetensors::SafeTensorError) -> DataError {
     if bytes.get(8) == Some(&b'{') {
@@ -490,11 +483,7 @@ impl Contents<'_> {
                 format!("has type {} and shape {:?}; I64 and [{rows}] are needed, as image_features has {rows} rows", tensor.dtype, tensor.shape),
             ));
         }
-        let values = self.map[self.bytes_of(tensor)]
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&bytes| i64::from_le_bytes(bytes));
+        let values = numbers(&self.map[self.bytes_of(tensor)], i64::from_le_bytes);
         let checked = values.enumerate().map(|(row, value)| {
             let index = usize::try_from(value).ok().filter(|&index| index < end);
             index.ok_or_else(|| {

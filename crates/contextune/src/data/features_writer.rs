@@ -128,12 +128,8 @@ impl TensorValues<'_> {
 
     fn write(self, file: &mut impl Write) -> std::io::Result<()> {
         match self {
-            Self::F32(values) => values
-                .iter()
-                .try_for_each(|value| file.write_all(&value.to_le_bytes())),
-            Self::I64(values) => values
-                .iter()
-                .try_for_each(|value| file.write_all(&value.to_le_bytes())),
+            Self::F32(values) => files::write_numbers(file, values, f32::to_le_bytes),
+            Self::I64(values) => files::write_numbers(file, values, i64::to_le_bytes),
         }
     }
 }

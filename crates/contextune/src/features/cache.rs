@@ -90,10 +90,7 @@ impl FeatureCache {
         let mut name = blake3::Hasher::new();
         name.update(keys.as_flattened());
         let name = format!("{}.{EXTENSION}", name.finalize().to_hex());
-        let features: Vec<u8> = features
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
+        let features = files::bytes_of(features, f32::to_le_bytes);
         let keys_view =
             TensorView::new(Dtype::U8, vec![keys.len(), KEY_BYTES], keys.as_flattened());
         let features_view = TensorView::new(Dtype::F32, vec![keys.len(), self.width], &features);
@@ -158,9 +155,7 @@ impl CachedRow {
     pub(super) fn read(&self) -> Vec<f32> {
         let bytes = 4 * self.segment.width;
         let start = self.segment.features + self.row * bytes;
-        let (values, _) = self.segment.map[start..start + bytes].as_chunks::<4>();
-        let values = values.iter().map(|&value| f32::from_le_bytes(value));
-        values.collect()
+        files::numbers(&self.segment.map[start..start + bytes], f32::from_le_bytes).collect()
     }
 }
 

@@ -21,7 +21,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::files::{finite_values, replace_with};
+use crate::files::{bytes_of, finite_values, replace_with};
 use crate::train::{OptimizerState, Parameters, TrainingState};
 
 const SETTINGS: &str = "run.toml";
@@ -270,10 +270,7 @@ impl RunFolder {
 fn state_to_bytes(state: &TrainingState) -> Result<Vec<u8>, safetensors::SafeTensorError> {
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     let mut add = |name: String, shape: &[usize], values: Vec<f32>| {
-        let bytes = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
+        let bytes = bytes_of(&values, f32::to_le_bytes);
         tensors.push((name, shape.to_vec(), bytes));
     };
     for name in state.parameters.names() {

@@ -101,18 +101,12 @@ impl<'a> Entry<'a> {
             shape,
             elements,
         } = self.initializer;
-        let mut floats = |values: &[f32]| {
-            let mut values = values.iter();
-            values.try_for_each(|value| file.write_all(&value.to_le_bytes()))
-        };
+        let mut floats = |values: &[f32]| files::write_numbers(file, values, f32::to_le_bytes);
         match elements {
             Elements::Floats(values) => floats(values),
             Elements::Weight => floats(&weights.read(name)?),
             Elements::TransposedWeight => floats(&transpose(&weights.read(name)?, shape)),
-            Elements::Integers(values) => {
-                let mut values = values.iter();
-                values.try_for_each(|value| file.write_all(&value.to_le_bytes()))
-            }
+            Elements::Integers(values) => files::write_numbers(file, values, i64::to_le_bytes),
         }
         .map_err(io)
     }
