@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use contextune::data::{Dataset, Split};
+use contextune::run;
 use serde::Serialize;
 
 use crate::examples;
 use crate::options::Context;
+use crate::watch::Watch;
 
 /// Look into a data set.
 ///
@@ -61,10 +63,8 @@ struct Drawn<'a> {
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let Action::Sample(arguments) = arguments.action;
     let dataset = examples::open(&arguments.data, arguments.seed, context)?;
-    let sampled = dataset.few_shot(arguments.shots as usize, arguments.seed)?;
-    for warning in sampled.warnings.iter().skip(dataset.warnings.len()) {
-        context.screen.remark(warning);
-    }
+    let (shots, seed) = (arguments.shots as usize, arguments.seed);
+    let sampled = run::few_shot(&dataset, shots, seed, &Watch::new(context))?;
     let sample = Sample {
         train: drawn(&sampled, Split::Train),
         val: drawn(&sampled, Split::Val),

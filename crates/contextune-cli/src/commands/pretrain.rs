@@ -31,6 +31,7 @@ use indicatif::ProgressBar;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::examples;
 use crate::interrupt::Stopped;
 use crate::options::{Context, WrongUsage};
 
@@ -214,10 +215,7 @@ pub fn train(
     context: &Context,
     folder: impl FnOnce(&Settings) -> Result<RunFolder>,
 ) -> Result<()> {
-    let dataset = contextune::data::open(&settings.data, settings.seed)?;
-    for warning in &dataset.warnings {
-        context.screen.remark(warning);
-    }
+    let dataset = examples::open(&settings.data, settings.seed, context)?;
     let tokenizer = Arc::new(Tokenizer::clip(settings.config.text.vocabulary_size)?);
     let pictures = load_pictures(&dataset, context)?;
     let distillation = load_teachers(&settings, &dataset, &tokenizer, context)?;

@@ -222,11 +222,26 @@ fn sample(
     let Some(shots) = settings.shots else {
         return Ok(dataset.subset(settings.subset));
     };
-    let sampled = dataset.few_shot(shots, settings.seed)?;
+    let sampled = few_shot(dataset, shots, settings.seed, watcher)?;
+    Ok(sampled.subset(settings.subset))
+}
+
+/// The few shots that a run learns from, drawn by the seed, with a remark on whatever is unusual about the sample.
+///
+/// # Errors
+/// See [`Dataset::few_shot`].
+pub fn few_shot(
+    dataset: &Dataset,
+    shots: usize,
+    seed: u64,
+    watcher: &impl EncodingWatcher,
+) -> Result<Dataset, DataError> {
+    let sampled = dataset.few_shot(shots, seed)?;
+    // What is unusual about the whole data set was said when it was opened.
     for warning in sampled.warnings.iter().skip(dataset.warnings.len()) {
         watcher.remark(warning.to_string());
     }
-    Ok(sampled.subset(settings.subset))
+    Ok(sampled)
 }
 
 /// The views to encode for the views to learn from.
