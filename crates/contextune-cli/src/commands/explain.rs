@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use contextune::data::{Input, Split, Subset};
+use contextune::data::{Input, Split, Subset, distinct_names};
 use contextune::evaluate::{confused_pairs, mistakes};
 use contextune::features::LabelledFeatures;
 use contextune::model::Model;
@@ -177,6 +177,7 @@ fn vectors(
         }
     }
     .into_iter();
+    let names = distinct_names(&learned.file.class_names);
     let vectors = near
         .into_iter()
         .enumerate()
@@ -185,7 +186,6 @@ fn vectors(
                 by_distance,
                 by_cosine,
             } = near;
-            let names = &learned.file.class_names;
             Vector {
                 class: match layout.class_specific {
                     true => names.get(index / layout.length).cloned(),
@@ -279,7 +279,7 @@ fn classification(
         logits,
         accuracy,
     } = measure(learned, model, dataset, arguments.split, context)?;
-    let names = &dataset.class_names;
+    let names = distinct_names(&dataset.class_names);
     let mistakes = mistakes(&logits, &labels, names.len());
     let confused = confused_pairs(&mistakes)
         .into_iter()

@@ -100,6 +100,23 @@ fn without_wordnet_id(line: &str) -> Option<&str> {
     is_wordnet_id(id).then_some(name.trim())
 }
 
+/// The names by which results tell the classes apart: a name that several classes have is followed by the label of each, as
+/// in "sunglasses (837)".
+pub fn distinct_names(class_names: &[String]) -> Vec<String> {
+    let mut classes_of: HashMap<&str, usize> = HashMap::with_capacity(class_names.len());
+    for name in class_names {
+        *classes_of.entry(name).or_default() += 1;
+    }
+    class_names
+        .iter()
+        .enumerate()
+        .map(|(label, name)| match classes_of[name.as_str()] {
+            1 => name.clone(),
+            _ => format!("{name} ({label})"),
+        })
+        .collect()
+}
+
 /// Refuses blank names and two names that would give one prompt.
 pub(super) fn check(source_name: &str, names: &[String]) -> Result<()> {
     match equal_names(source_name, names)?.first() {

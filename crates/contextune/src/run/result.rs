@@ -6,6 +6,7 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use crate::data::distinct_names;
 use crate::evaluate::Accuracy;
 
 /// The outcome of a run on the test split; `result.json`.
@@ -15,7 +16,7 @@ pub struct RunResult {
     pub method: String,
     /// Share of the test pictures that were classified rightly.
     pub accuracy: f32,
-    /// The same for each class, by name; classes without test pictures are left out.
+    /// The same for each class, by its [distinct name](distinct_names); classes without test pictures are left out.
     pub per_class: BTreeMap<String, f32>,
     /// How it was trained: `published`, `fast`, or one of them with what was changed; `imported` if other code did it.
     pub recipe: String,
@@ -57,13 +58,13 @@ impl RunResult {
     }
 }
 
-/// Accuracy of each class that has examples, by name.
+/// Accuracy of each class that has examples, by its [distinct name](distinct_names).
 pub fn per_class(accuracy: &Accuracy, class_names: &[String]) -> BTreeMap<String, f32> {
-    class_names
-        .iter()
+    distinct_names(class_names)
+        .into_iter()
         .zip(&accuracy.per_class)
         .filter(|(_, (_, examples))| *examples > 0)
-        .map(|(name, (correct, examples))| (name.clone(), *correct as f32 / *examples as f32))
+        .map(|(name, (correct, examples))| (name, *correct as f32 / *examples as f32))
         .collect()
 }
 
@@ -74,4 +75,22 @@ pub fn peak_memory_bytes() -> Option<u64> {
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_of_one_name_are_measured_apart() {
+        let names = ["sunglasses", "crane", "tench", "crane"].map(str::to_owned);
+        let accuracy = Accuracy {
+            correct: 4,
+            examples: 9,
+            per_class: vec![(0, 0), (3, 4), (1, 2), (0, 3)],
+        };
+        let expected = [("crane (1)", 0.75), ("crane (3)", 0.0), ("tench", 0.5)];
+        let expected = expected.map(|(name, share)| (name.to_owned(), share));
+        assert_eq!(per_class(&accuracy, &names), BTreeMap::from(expected));
+    }
 }
