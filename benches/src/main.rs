@@ -1,0 +1,175 @@
+//! Contextune measured against its peers, side by side: each measurement is a process of its own, ours and the peer's in
+//! turn, and what counts is the ratio of their medians.
+
+mod floor;
+mod history;
+mod model;
+mod ours;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Parser, Subcommand};
+use serde::{Deserialize, Serialize};
+
+use table::{Row, Size};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measure Contextune against its peers.
+///
+/// All rows: cargo run --release -p contextune-benches -- run
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// The rows that there are.
+    List,
+    /// Measure rows (all of them if none is named) and append what came out to the history.
+    Run {
+        rows: Vec<String>,
+        /// Python with PyTorch, open_clip and ONNX Runtime; without it only our side is measured.
+        #[arg(long, env = "CONTEXTUNE_PYTHON")]
+        python: Option<PathBuf>,
+        /// Sides take turns so many times.
+        #[arg(long, default_value_t = 1)]
+        rounds: usize,
+        /// Sizes for a check in a minute instead of those of the table.
+        #[arg(long)]
+        small: bool,
+        /// Where the outcome is appended.
+        #[arg(long, default_value = "benches/history.jsonl")]
+        history: PathBuf,
+    },
+    /// One side of a row, in this process; prints a line of JSON.
+    #[command(hide = true)]
+    Measure {
+        row: String,
+        #[arg(long)]
+        small: bool,
+    },
+}
+
+/// What a measuring process prints.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Measurement {
+    /// One for each repetition.
+    pub seconds: Vec<f64>,
+    /// The most memory that the process held.
+    pub peak_memory_bytes: u64,
+    /// Floating-point operations that the work needs at least; only ours says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flop: Option<f64>,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Action::List => {
+            for row in table::rows(Size::Published) {
+                println!("{:<24}{}", row.name, row.what);
+            }
+            Ok(())
+        }
+        Action::Measure { row, small } => {
+            let row = find(&row, size(small))?;
+            println!("{}", serde_json::to_string(&ours::measure(&row.ours)?)?);
+            Ok(())
+        }
+        Action::Run {
+            rows,
+            python,
+            rounds,
+            small,
+            history,
+        } => {
+            let size = size(small);
+            let rows = match rows.is_empty() {
+                true => table::rows(size),
+                false => rows
+                    .iter()
+                    .map(|name| find(name, size))
+                    .collect::<Result<_>>()?,
+            };
+            run(&rows, python.as_deref(), rounds, size, &history)
+        }
+    }
+}
+
+fn size(small: bool) -> Size {
+    match small {
+        true => Size::Small,
+        false => Size::Published,
+    }
+}
+
+fn find(name: &str, size: Size) -> Result<Row> {
+    let mut rows = table::rows(size).into_iter();
+    rows.find(|row| row.name == name)
+        .with_context(|| format!("no row is named {name:?}; `list` shows them"))
+}
+
+fn run(
+    rows: &[Row],
+    python: Option<&Path>,
+    rounds: usize,
+    size: Size,
+    history: &Path,
+) -> Result<()> {
+    ensure!(rounds > 0, "--rounds must be at least 1");
+    let mut rate = 0.0_f64;
+    for row in rows {
+        let mut ours = Vec::new();
+        let mut peers: Vec<Vec<Measurement>> = vec![Vec::new(); row.peers.len()];
+        for _ in 0..rounds {
+            rate = rate.max(floor::matrix_product_rate());
+            ours.push(measure_ours(row, size)?);
+            if let Some(python) = python {
+                for (peer, results) in row.peers.iter().zip(&mut peers) {
+                    results.push(measure_peer(python, peer)?);
+                }
+            }
+        }
+        let outcome = history::Outcome::new(row, rate, &ours, &peers);
+        println!("{outcome}");
+        outcome.append(history)?;
+    }
+    Ok(())
+}
+
+fn measure_ours(row: &Row, size: Size) -> Result<Measurement> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["measure", row.name]);
+    if size == Size::Small {
+        command.arg("--small");
+    }
+    measurement(&mut command)
+}
+
+fn measure_peer(python: &Path, arguments: &[String]) -> Result<Measurement> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("peers")
+        .join(&arguments[0]);
+    measurement(Command::new(python).arg(script).args(&arguments[1..]))
+}
+
+fn measurement(command: &mut Command) -> Result<Measurement> {
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start {command:?}"))?;
+    if !output.status.success() {
+        bail!(
+            "{command:?} failed:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    let output = String::from_utf8(output.stdout)?;
+    let line = output.lines().last().unwrap_or_default();
+    serde_json::from_str(line).with_context(|| format!("{command:?} printed {line:?}"))
+}

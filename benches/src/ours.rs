@@ -1,0 +1,276 @@
+//! Our side of each row, through the library's public interface.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use burn::tensor::{Device, Tensor, TensorData};
+use contextune::backbone::{PromptLayout, TextTower, TextTowerConfig};
+use contextune::features::LabelledFeatures;
+use contextune::prompt::cocoop::CoCoOp;
+use contextune::prompt::coop::{CONTEXT, CoOp, ContextLayout, Placeholder, Position, prompt_rows};
+use contextune::prompt::zeroshot::classifier;
+use contextune::prompt::{Classification, Prompt, TrainingViews};
+use contextune::run::peak_memory_bytes;
+use contextune::text::{Overlong, TemplateSet, Tokenizer};
+use contextune::train::{
+    EpochMetrics, FitSettings, Observer, Optimizer, Parameters, Schedule, TrainError,
+    TrainingState, fit,
+};
+
+use crate::model::{RandomWeights, TEXT, image_tower, text_tower};
+use crate::table::Ours;
+use crate::{Measurement, floor};
+
+/// Width of the joint space.
+const EMBEDDING: usize = 512;
+/// Pictures in a step of CoOp.
+const BATCH: usize = 32;
+/// Timed repetitions, after one that is not.
+const REPEATS: usize = 5;
+
+pub fn measure(ours: &Ours) -> Result<Measurement> {
+    let device = Device::flex();
+    match *ours {
+        Ours::CoOp {
+            classes,
+            context_length,
+            position,
+            class_specific,
+            layers,
+        } => {
+            let tower = tower(layers, &device);
+            let layout = ContextLayout {
+                length: context_length,
+                class_specific,
+                position: position.parse().ok().context("a position")?,
+                published_words: None,
+            };
+            let placeholders = placeholders(classes, context_length);
+            let scale = logit_scale(&device);
+            let prompt = CoOp::new(&tower, scale, &placeholders, &layout)?;
+            let mut shape = vec![context_length, TEXT.width];
+            if class_specific {
+                shape.insert(0, classes);
+            }
+            let mut parameters = Parameters::default();
+            let values = RandomWeights::new(&device).values(shape.iter().product(), 0.04);
+            parameters.insert_data(CONTEXT, &shape, values, &device);
+            let layout = prompt_layout(&placeholders, &layout);
+            let flop = 2.0 * floor::forest_forward(&layout, tower.config());
+            steps(&prompt, parameters, (classes, BATCH), flop, &device)
+        }
+        Ours::CoCoOp {
+            classes,
+            context_length,
+            batch,
+            layers,
+        } => {
+            let tower = tower(layers, &device);
+            let placeholders = placeholders(classes, context_length);
+            let layout = ContextLayout {
+                length: context_length,
+                class_specific: false,
+                position: Position::End,
+                published_words: None,
+            };
+            let of_one = prompt_layout(&placeholders, &layout);
+            let flop = 2.0 * batch as f64 * floor::forest_forward(&of_one, tower.config());
+            let scale = logit_scale(&device);
+            let prompt = CoCoOp::new(&tower, scale, placeholders, context_length)?;
+            let mut random = RandomWeights::new(&device);
+            let mut parameters = Parameters::default();
+            let hidden = EMBEDDING / 16;
+            for (name, shape) in [
+                (CONTEXT, &[context_length, TEXT.width][..]),
+                ("meta_net.linear1.weight", &[hidden, EMBEDDING]),
+                ("meta_net.linear1.bias", &[hidden]),
+                ("meta_net.linear2.weight", &[TEXT.width, hidden]),
+                ("meta_net.linear2.bias", &[TEXT.width]),
+            ] {
+                let values = random.values(shape.iter().product(), 0.04);
+                parameters.insert_data(name, shape, values, &device);
+            }
+            steps(&prompt, parameters, (classes, batch), flop, &device)
+        }
+        Ours::Classifier { classes, layers } => {
+            let tower = tower(layers, &device);
+            let tokenizer = Tokenizer::clip(TEXT.vocabulary_size)?;
+            let names = class_names(classes);
+            let templates = TemplateSet::from_argument("openai-80")?;
+            let prompts = names
+                .iter()
+                .flat_map(|name| templates.fill(name))
+                .map(|text| tokenizer.tokenize(&text, TEXT.context_length, Overlong::Refuse))
+                .collect::<Result<Vec<_>, _>>()?;
+            let flop = floor::frozen_forward(&prompts, tower.config());
+            classifier(&tower, &tokenizer, &names[..1], &templates)?; // warms up
+            let started = Instant::now();
+            classifier(&tower, &tokenizer, &names, &templates)?.into_data();
+            Ok(measurement(vec![started.elapsed().as_secs_f64()], flop))
+        }
+        Ours::Evaluate {
+            classes,
+            images,
+            layers,
+        } => {
+            let tower = tower(layers, &device);
+            let layout = ContextLayout {
+                length: 16,
+                class_specific: false,
+                position: Position::End,
+                published_words: None,
+            };
+            let placeholders = placeholders(classes, layout.length);
+            let prompt = CoOp::new(&tower, logit_scale(&device), &placeholders, &layout)?;
+            let mut random = RandomWeights::new(&device);
+            let shape = [layout.length, TEXT.width];
+            let mut parameters = Parameters::default();
+            let values = random.values(shape.iter().product(), 0.04);
+            parameters.insert_data(CONTEXT, &shape, values, &device);
+            let features = features(&mut random, images, classes);
+            let flop =
+                floor::forest_forward(&prompt_layout(&placeholders, &layout), tower.config())
+                    + 2.0 * (images * classes * EMBEDDING) as f64;
+            repeat(flop, || {
+                contextune::prompt::accuracy(&prompt, &parameters, &features, classes, &device)?;
+                Ok(())
+            })
+        }
+        Ours::ImageTower { model, batch } => {
+            let tower = image_tower(model, &device);
+            let values = RandomWeights::new(&device).values(batch * 3 * 224 * 224, 4.0);
+            let pixels =
+                Tensor::<4>::from_data(TensorData::new(values, [batch, 3, 224, 224]), &device);
+            // Multiply-adds of one picture (Radford et al. 2021; counted for the modified ResNet).
+            let flop = batch as f64
+                * match model {
+                    "ViT-B-32" => 8.8e9,
+                    "ViT-B-16" => 35.1e9,
+                    _ => 12.2e9,
+                };
+            repeat(flop, || {
+                tower.forward(pixels.clone()).into_data();
+                Ok(())
+            })
+        }
+    }
+}
+
+fn tower(layers: usize, device: &Device) -> TextTower {
+    let config = TextTowerConfig { layers, ..TEXT };
+    text_tower(&config, EMBEDDING, device)
+}
+
+fn logit_scale(device: &Device) -> Tensor<1> {
+    Tensor::from_floats([100f32.ln()], device)
+}
+
+/// Prompts whose class names have one to three tokens, no two alike; the peer follows the same rule.
+fn placeholders(classes: usize, context_length: usize) -> Vec<Placeholder> {
+    const PLACEHOLDER: u32 = 343;
+    const FULL_STOP: u32 = 269;
+    let mut next = 1000;
+    (0..classes)
+        .map(|class| {
+            let name_length = 1 + usize::from(class % 3 == 0) + usize::from(class % 7 == 0);
+            let name = next..next + name_length as u32;
+            next = name.end;
+            let mut ids = vec![49_406];
+            ids.extend(vec![PLACEHOLDER; context_length]);
+            ids.extend(name);
+            ids.extend([FULL_STOP, 49_407]);
+            Placeholder { ids, name_length }
+        })
+        .collect()
+}
+
+fn prompt_layout(placeholders: &[Placeholder], layout: &ContextLayout) -> PromptLayout {
+    let rows: Vec<_> = placeholders
+        .iter()
+        .enumerate()
+        .map(|(class, placeholder)| {
+            let first = if layout.class_specific {
+                class * layout.length
+            } else {
+                0
+            };
+            prompt_rows(placeholder, layout.length, layout.position, first)
+        })
+        .collect();
+    PromptLayout::new(&rows)
+}
+
+/// The first of ImageNet's class names, as open_clip gives them.
+fn class_names(count: usize) -> Vec<String> {
+    let names = include_str!("../class-names.txt").lines();
+    names.take(count).map(str::to_owned).collect()
+}
+
+fn features(random: &mut RandomWeights, images: usize, classes: usize) -> LabelledFeatures {
+    let values = random.values(images * EMBEDDING, 1.0);
+    let labels = (0..images).map(|image| image % classes).collect();
+    LabelledFeatures::new(&values, EMBEDDING, 1, labels)
+}
+
+/// Whole training steps, optimiser included, as the loop does them.
+fn steps(
+    prompt: &dyn Prompt,
+    parameters: Parameters,
+    (classes, batch): (usize, usize),
+    flop: f64,
+    device: &Device,
+) -> Result<Measurement> {
+    struct Clock(Vec<f64>);
+
+    impl Observer for Clock {
+        fn epoch(
+            &mut self,
+            metrics: &EpochMetrics,
+            _state: &TrainingState,
+        ) -> Result<ControlFlow<()>, TrainError> {
+            self.0.push(metrics.seconds);
+            Ok(ControlFlow::Continue(()))
+        }
+    }
+
+    let features = features(&mut RandomWeights::new(device), batch, classes);
+    let task = Classification::new(prompt, &features, TrainingViews::Whole, batch, 1, device);
+    let settings = FitSettings {
+        epochs: 1 + REPEATS,
+        learning_rate: 0.002,
+        optimizer: Optimizer::Sgd {
+            momentum: 0.9,
+            weight_decay: 5e-4,
+        },
+        schedule: Schedule::CoOp { warmup: 1e-5 },
+    };
+    let mut clock = Clock(Vec::new());
+    fit(
+        &task,
+        &settings,
+        &mut TrainingState::new(parameters),
+        &mut clock,
+    )?;
+    Ok(measurement(clock.0.split_off(1), flop))
+}
+
+fn repeat(flop: f64, mut work: impl FnMut() -> Result<()>) -> Result<Measurement> {
+    work()?;
+    let seconds = (0..REPEATS)
+        .map(|_| {
+            let started = Instant::now();
+            work()?;
+            Ok(started.elapsed().as_secs_f64())
+        })
+        .collect::<Result<_>>()?;
+    Ok(measurement(seconds, flop))
+}
+
+fn measurement(seconds: Vec<f64>, flop: f64) -> Measurement {
+    Measurement {
+        seconds,
+        peak_memory_bytes: peak_memory_bytes().unwrap_or(0),
+        flop: Some(flop),
+    }
+}
