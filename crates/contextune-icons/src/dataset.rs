@@ -247,9 +247,18 @@ impl Builder {
         )?;
         let mut counts = vec![fine, coarse];
         for style in &self.split.styles {
-            let name = format!("icon-styles/{style}");
-            let style = std::slice::from_ref(style);
-            counts.push(self.classes(out, &name, "IconStyle", &self.split.coarse, style)?);
+            let drawn = |code: &String| self.styles[style].contains_key(code);
+            if self
+                .split
+                .coarse
+                .iter()
+                .flat_map(|class| &class.train)
+                .any(drawn)
+            {
+                let name = format!("icon-styles/{style}");
+                let style = std::slice::from_ref(style);
+                counts.push(self.classes(out, &name, "IconStyle", &self.split.coarse, style)?);
+            }
         }
         Ok(counts)
     }

@@ -86,6 +86,8 @@ fn each_part_gets_what_the_split_file_says() {
             count("icon-concepts", 4, 4, 1, 2),
             count("icon-subgroups", 2, 4, 2, 4),
             count("icon-subgroups-coarse", 2, 4, 2, 4),
+            count("icon-styles/noto", 2, 2, 1, 2),
+            count("icon-styles/fluent-3d", 2, 2, 1, 2),
             count("icon-demo", 2, 2, 1, 2),
             count("animal-silhouettes", 10, 20, 10, 20),
         ]
