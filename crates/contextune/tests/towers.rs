@@ -139,7 +139,7 @@ fn unusual_names_and_lengths_of_context_make_prompts_or_an_error() {
     for length in [76, 1_000_000_000_000] {
         assert!(matches!(
             placeholders(&tokenizer, &names, &layout_of(length, Position::End), 77),
-            Err(TextError::TooLong { .. })
+            Err(TextError::NoRoomForName { .. })
         ));
     }
 }

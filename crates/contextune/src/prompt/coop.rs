@@ -119,7 +119,17 @@ pub fn placeholders(
         .map(|name| {
             let name = name.replace('_', " ");
             let prompt = format!("{context}{name}.");
-            let ids = tokenizer.tokenize(&prompt, limit, Overlong::Refuse)?;
+            let ids = tokenizer.tokenize(&prompt, limit, Overlong::Refuse);
+            let ids = ids.map_err(|error| match error {
+                TextError::TooLong { tokens, .. } => TextError::NoRoomForName {
+                    name: name.clone(),
+                    context_length,
+                    // The text has no more X than the limit.
+                    tokens: tokens + context_length.saturating_sub(limit),
+                    limit,
+                },
+                other => other,
+            })?;
             let Some(most) = ids.len().checked_sub(context_length + 2) else {
                 return Err(TextError::Context {
                     text: prompt,

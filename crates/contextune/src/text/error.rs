@@ -51,6 +51,21 @@ pub enum TextError {
         /// How many tokens the model reads.
         context_length: usize,
     },
+    /// A class name for which the context vectors leave no room.
+    #[error(
+        "{} and {context_length} context vectors make a prompt of {tokens} tokens with the start and the end of text, and the model reads {limit}: shorten the name, or learn fewer vectors",
+        shortened(name)
+    )]
+    NoRoomForName {
+        /// The class name.
+        name: String,
+        /// Context vectors before or around it.
+        context_length: usize,
+        /// Length of the prompt in tokens.
+        tokens: usize,
+        /// How many tokens the model reads.
+        limit: usize,
+    },
     /// A `tokenizer.json` that cannot be used.
     #[error("{} is not a usable tokenizer: {problem}; {advice}", path.display())]
     Tokenizer {
