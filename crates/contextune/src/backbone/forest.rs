@@ -9,10 +9,9 @@ use std::ops::Range;
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
-use super::fused;
+use super::fused::{self, Seen};
 use super::layout::{PromptLayout, Row};
-use super::plain::causal_mask;
-use super::transformer::{Block, attention, merge_heads, scale_query, split_heads};
+use super::transformer::{Block, merge_heads, scale_query, split_heads};
 use crate::indices::indices;
 
 /// From this many nodes below one parent on, the parent's rows are attended to in place instead of copied per node.
@@ -56,19 +55,25 @@ struct Group {
     length: usize,
     read_out: bool,
     ancestors: Ancestors,
-    /// `[1, 1, length, copied + length]`, true where a row may not look; rows read out see everything.
-    hidden: Tensor<4, Bool>,
 }
 
+/// What lies above the nodes of a group, and which keys their rows see; a row that is read out sees all.
 #[derive(Debug)]
 enum Ancestors {
-    None,
-    /// One chain above all nodes, an index into `Pass::chains`.
-    Shared(usize),
-    /// `count` rows above each node, copied for it: indices into known + packed rows, `[nodes · count]`.
+    None {
+        seen: Seen,
+    },
+    Shared {
+        /// One chain above all nodes, an index into `Pass::chains`.
+        chain: usize,
+        /// `[1, 1, length, length]`, true where a row may not look.
+        hidden: Box<Tensor<4, Bool>>,
+    },
     Copied {
+        /// `count` rows above each node, copied for it: indices into known + packed rows, `[nodes · count]`.
         rows: Box<Tensor<1, Int>>,
         count: usize,
+        seen: Seen,
     },
 }
 
@@ -160,13 +165,16 @@ impl Pass {
         let mut groups = Vec::new();
         for (rows, read_out, length, parent, nodes) in shared {
             let ancestors = match parent {
-                None => Ancestors::None,
-                Some(parent) => {
-                    Ancestors::Shared(*chain_of_parent.entry(parent).or_insert_with(|| {
+                None => Ancestors::None {
+                    seen: seen(nodes.len(), 0, length),
+                },
+                Some(parent) => Ancestors::Shared {
+                    chain: *chain_of_parent.entry(parent).or_insert_with(|| {
                         chains.push(indices(ancestor_rows(parent), device));
                         chains.len() - 1
-                    }))
-                }
+                    }),
+                    hidden: Box::new(causal_mask(length, device)),
+                },
             };
             groups.push(Group {
                 rows,
@@ -174,7 +182,6 @@ impl Pass {
                 length,
                 read_out,
                 ancestors,
-                hidden: causal_mask(length, device),
             });
         }
         for (rows, read_out, length, count, nodes) in copied {
@@ -182,10 +189,6 @@ impl Pass {
                 .iter()
                 .filter_map(|&node| layout.nodes()[node].parent)
                 .flat_map(ancestor_rows);
-            let seen = Tensor::from_data(
-                TensorData::new(vec![false; length * count], [1, 1, length, count]),
-                device,
-            );
             groups.push(Group {
                 rows,
                 nodes: nodes.len(),
@@ -194,8 +197,8 @@ impl Pass {
                 ancestors: Ancestors::Copied {
                     rows: Box::new(indices(copies, device)),
                     count,
+                    seen: seen(nodes.len(), count, length),
                 },
-                hidden: Tensor::cat(vec![seen, causal_mask(length, device)], 3),
             });
         }
         Self {
@@ -314,18 +317,22 @@ impl Pass {
                 value: take_rows(&value, group.rows.clone()),
             };
             first_query += queries;
-            let hidden = (asking > 1).then(|| group.hidden.clone());
+            let whole = asking == group.length;
             outputs.push(match &group.ancestors {
-                Ancestors::None => own.attend(group.nodes, heads, hidden),
-                Ancestors::Shared(chain) => {
+                Ancestors::None { seen } => {
+                    own.attend(group.nodes, heads, whole.then(|| seen.clone()).flatten())
+                }
+                Ancestors::Shared { chain, hidden } => {
+                    let hidden = whole.then(|| hidden.as_ref().clone());
                     own.attend_below(&chains[*chain], group.nodes, heads, hidden)
                 }
-                Ancestors::Copied { rows, count } => {
+                Ancestors::Copied { rows, count, seen } => {
                     let rows = rows.as_ref();
                     let keys = all_keys.clone().select(0, rows.clone());
                     let values = all_values.clone().select(0, rows.clone());
+                    let seen = whole.then(|| seen.clone()).flatten();
                     own.behind(keys, values, group.nodes, *count)
-                        .attend(group.nodes, heads, hidden)
+                        .attend(group.nodes, heads, seen)
                 }
             });
         }
@@ -355,15 +362,14 @@ struct Own {
 
 impl Own {
     /// Each node attends within itself.
-    fn attend(self, nodes: usize, heads: usize, hidden: Option<Tensor<4, Bool>>) -> Tensor<2> {
+    fn attend(self, nodes: usize, heads: usize, seen: Seen) -> Tensor<2> {
         let [rows, width] = self.query.dims();
-        let attended = attention(
-            node_heads(self.query, nodes, heads),
-            node_heads(self.key, nodes, heads),
-            node_heads(self.value, nodes, heads),
-            hidden,
-        );
-        merge_heads(attended).reshape([rows, width])
+        let by_node = |x: Tensor<2>| {
+            let length = x.dims()[0] / nodes;
+            x.reshape([nodes, length, width])
+        };
+        let (query, key, value) = (by_node(self.query), by_node(self.key), by_node(self.value));
+        fused::attention(query, key, value, heads, seen).reshape([rows, width])
     }
 
     /// Each node attends within itself and to one chain of ancestors, `[A, d]`, that all nodes have in common.
@@ -429,6 +435,20 @@ impl Own {
             value: join(values, self.value),
         }
     }
+}
+
+/// Each row of a node sees the `above` rows above it, those before it in the node, and itself.
+fn seen(nodes: usize, above: usize, length: usize) -> Seen {
+    let of_node = above + 1..=above + length;
+    Some((0..nodes).flat_map(|_| of_node.clone()).collect())
+}
+
+/// `[1, 1, T, T]`, true above the diagonal.
+fn causal_mask(rows: usize, device: &Device) -> Tensor<4, Bool> {
+    let hidden: Vec<bool> = (0..rows)
+        .flat_map(|query| (0..rows).map(move |key| key > query))
+        .collect();
+    Tensor::from_data(TensorData::new(hidden, [1, 1, rows, rows]), device)
 }
 
 /// `[N·T, d]` -> `[N, h, T, c]`.

@@ -6,6 +6,7 @@
 mod clip;
 mod config;
 mod forest;
+mod frozen;
 mod fused;
 mod layout;
 mod parameters;

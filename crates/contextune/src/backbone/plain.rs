@@ -1,8 +1,9 @@
 //! The plain walk: a batch of sequences of equal length through the blocks, with any mask.
 
-use burn::tensor::{Bool, Device, Tensor, TensorData};
+use burn::tensor::Tensor;
 
-use super::transformer::{Block, attention, merge_heads, split_heads};
+use super::fused;
+use super::transformer::Block;
 use crate::indices::indices;
 
 /// Which rows may look at which.
@@ -19,43 +20,41 @@ pub enum Mask {
 /// The last block computes queries, attention and MLP for the rows read out alone.
 pub fn walk(blocks: &[Block], x: Tensor<3>, mask: Mask, read_out: &[usize]) -> Tensor<2> {
     let [batch, rows, width] = x.dims();
-    let device = x.device();
     let Some((last, inner)) = blocks.split_last() else {
         return read_rows(x, read_out);
     };
-    let hidden = match mask {
+    let seen = match mask {
         Mask::None => None,
-        Mask::Causal => Some(causal_mask(rows, &device)), // [1, 1, T, T]
+        Mask::Causal => Some((0..batch).flat_map(|_| 1..=rows).collect()), // [B · T]
     };
 
     let mut x = x;
     for block in inner {
         let normed = block.attention_norm.forward(x.clone());
-        let attended = attention(
-            split_heads(block.query.forward(normed.clone()), block.heads()),
-            split_heads(block.key.forward(normed.clone()), block.heads()),
-            split_heads(block.value.forward(normed), block.heads()),
-            hidden.clone(),
+        let attended = fused::attention(
+            block.query.forward(normed.clone()),
+            block.key.forward(normed.clone()),
+            block.value.forward(normed),
+            block.heads(),
+            seen.clone(),
         );
-        x = block.finish(x, merge_heads(attended)); // [B, T, d]
+        x = block.finish(x, attended); // [B, T, d]
     }
 
     let normed = last.attention_norm.forward(x.clone());
     let query = last.query.forward(read_rows(normed.clone(), read_out)); // [B, d]
-    let hidden = match mask {
+    let seen = match mask {
         Mask::None => None,
-        Mask::Causal => Some(rows_after(read_out, rows, &device)), // [B, 1, 1, T]
+        Mask::Causal => Some(read_out.iter().map(|row| row + 1).collect()), // [B]
     };
-    let attended = attention(
-        split_heads(query.reshape([batch, 1, width]), last.heads()),
-        split_heads(last.key.forward(normed.clone()), last.heads()),
-        split_heads(last.value.forward(normed), last.heads()),
-        hidden,
+    let attended = fused::attention(
+        query.reshape([batch, 1, width]),
+        last.key.forward(normed.clone()),
+        last.value.forward(normed),
+        last.heads(),
+        seen,
     );
-    last.finish(
-        read_rows(x, read_out),
-        merge_heads(attended).reshape([batch, width]),
-    )
+    last.finish(read_rows(x, read_out), attended.reshape([batch, width]))
 }
 
 /// Row `read_out[b]` of each sequence: `[B, T, d]` -> `[B, d]`.
@@ -65,24 +64,4 @@ fn read_rows(x: Tensor<3>, read_out: &[usize]) -> Tensor<2> {
     let places = (0..batch).map(|b| b * rows + read_out[b]);
     x.reshape([batch * rows, width])
         .select(0, indices(places, &device))
-}
-
-/// `[1, 1, T, T]`, true above the diagonal.
-pub(super) fn causal_mask(rows: usize, device: &Device) -> Tensor<4, Bool> {
-    let hidden: Vec<bool> = (0..rows)
-        .flat_map(|query| (0..rows).map(move |key| key > query))
-        .collect();
-    Tensor::from_data(TensorData::new(hidden, [1, 1, rows, rows]), device)
-}
-
-/// `[B, 1, 1, T]`, true for the rows after the one read out.
-fn rows_after(read_out: &[usize], rows: usize, device: &Device) -> Tensor<4, Bool> {
-    let hidden: Vec<bool> = read_out
-        .iter()
-        .flat_map(|&row| (0..rows).map(move |key| key > row))
-        .collect();
-    Tensor::from_data(
-        TensorData::new(hidden, [read_out.len(), 1, 1, rows]),
-        device,
-    )
 }

@@ -1,13 +1,10 @@
 //! CLIP's modified ResNet (Radford et al. 2021, §2.4): three-convolution stem, anti-aliased strides, attention pooling.
 
-use burn::tensor::{
-    Tensor, activation,
-    module::{avg_pool2d, conv2d},
-    ops::{AvgPoolOptions, ConvOptions},
-};
+use burn::tensor::{Tensor, activation, module::conv2d, ops::ConvOptions};
 
-use super::transformer::{Linear, attention, merge_heads, split_heads};
-use super::{ParameterSource, ResNetConfig};
+use super::frozen::FrozenMatrix;
+use super::transformer::Linear;
+use super::{ParameterSource, ResNetConfig, fused};
 
 /// Added to the running variance in every batch norm of CLIP.
 const BATCH_NORM_EPSILON: f64 = 1e-5;
@@ -32,9 +29,9 @@ impl ModifiedResNet {
         let width = config.width;
         let half = width / 2;
         let stem = [
-            Convolution::build(source, "visual.conv1", "visual.bn1", 3, half, 3, 2)?,
-            Convolution::build(source, "visual.conv2", "visual.bn2", half, half, 3, 1)?,
-            Convolution::build(source, "visual.conv3", "visual.bn3", half, width, 3, 1)?,
+            Convolution::build(source, ("visual.conv1", "visual.bn1"), 3, half, 2)?,
+            Convolution::build(source, ("visual.conv2", "visual.bn2"), half, half, 1)?,
+            Convolution::build(source, ("visual.conv3", "visual.bn3"), half, width, 1)?,
         ];
         let mut stages = Vec::new();
         let mut inputs = width;
@@ -57,65 +54,111 @@ impl ModifiedResNet {
 
     /// Normalised pixels `[B, 3, H, W]` -> image features `[B, D]`.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
-        let x = self.stem.iter().fold(pixels, |x, convolution| {
-            activation::relu(convolution.forward(x))
-        });
-        let x = halve(x); // [B, width, H/4, W/4]
-        let x = self.stages.iter().fold(x, |x, block| block.forward(x)); // [B, 32·width, H/32, W/32]
+        let x = pixels.permute([0, 2, 3, 1]); // [B, H, W, 3]
+        let x = self
+            .stem
+            .iter()
+            .fold(x, |x, convolution| convolution.forward(x));
+        let x = fused::halve(x); // [B, H/4, W/4, width]
+        let x = self.stages.iter().fold(x, |x, block| block.forward(x)); // [B, H/32, W/32, 32·width]
         self.pool.forward(x)
     }
 }
 
-/// A convolution without bias and the batch norm behind it, folded into one convolution with bias.
+/// A convolution without bias and the batch norm behind it, folded into one weight `[outputs, inputs, kernel, kernel]` and a
+/// bias `[outputs]`.
 ///
 /// CLIP's batch norms use their running statistics always, so they are a fixed scale and shift for each channel.
+fn folded<S: ParameterSource>(
+    source: &mut S,
+    (convolution, norm): (&str, &str),
+    inputs: usize,
+    outputs: usize,
+    kernel: usize,
+) -> Result<(Tensor<4>, Tensor<1>), S::Error> {
+    let shape = [outputs, inputs, kernel, kernel];
+    let weight: Tensor<4> = source.parameter(&format!("{convolution}.weight"), shape)?;
+    let mut statistic = |name| source.parameter(&format!("{norm}.{name}"), [outputs]);
+    let variance: Tensor<1> = statistic("running_var")?;
+    let mean: Tensor<1> = statistic("running_mean")?;
+    let scale = statistic("weight")? / (variance + BATCH_NORM_EPSILON).sqrt();
+    let shift = statistic("bias")? - mean * scale.clone();
+    Ok((weight * scale.reshape([outputs, 1, 1, 1]), shift))
+}
+
+/// A convolution of one pixel: a linear layer on the channels.
+fn pointwise<S: ParameterSource>(
+    source: &mut S,
+    names: (&str, &str),
+    inputs: usize,
+    outputs: usize,
+) -> Result<Linear, S::Error> {
+    let (weight, bias) = folded(source, names, inputs, outputs, 1)?;
+    Ok(Linear::new(weight.reshape([outputs, inputs]), bias))
+}
+
+/// A convolution of three by three pixels, and what is below zero becomes zero.
 #[derive(Clone, Debug)]
-struct Convolution {
-    weight: Tensor<4>,
-    bias: Tensor<1>,
-    stride: usize,
+enum Convolution {
+    Frozen {
+        layer: FrozenMatrix,
+        stride: usize,
+    },
+    Trained {
+        /// `[outputs, inputs, 3, 3]`
+        weight: Box<Tensor<4>>,
+        /// `[outputs]`
+        bias: Box<Tensor<1>>,
+        stride: usize,
+    },
 }
 
 impl Convolution {
     fn build<S: ParameterSource>(
         source: &mut S,
-        convolution: &str,
-        norm: &str,
+        names: (&str, &str),
         inputs: usize,
         outputs: usize,
-        kernel: usize,
         stride: usize,
     ) -> Result<Self, S::Error> {
-        let weight = source.parameter(
-            &format!("{convolution}.weight"),
-            [outputs, inputs, kernel, kernel],
-        )?;
-        let mut statistic = |name| source.parameter(&format!("{norm}.{name}"), [outputs]);
-        let variance: Tensor<1> = statistic("running_var")?;
-        let mean: Tensor<1> = statistic("running_mean")?;
-        let scale = statistic("weight")? / (variance + BATCH_NORM_EPSILON).sqrt();
-        let shift = statistic("bias")? - mean * scale.clone();
-        Ok(Self {
-            weight: weight * scale.reshape([outputs, 1, 1, 1]),
-            bias: shift,
-            stride,
+        let (weight, bias) = folded(source, names, inputs, outputs, 3)?;
+        // A window's numbers line by line, channels last.
+        let by_window = weight.clone().permute([0, 2, 3, 1]).flatten::<2>(1, 3);
+        Ok(match FrozenMatrix::new(&by_window, &bias) {
+            Some(layer) => Self::Frozen { layer, stride },
+            None => Self::Trained {
+                weight: Box::new(weight),
+                bias: Box::new(bias),
+                stride,
+            },
         })
     }
 
-    /// `[B, inputs, H, W]` -> `[B, outputs, H / stride, W / stride]`.
+    /// `[B, H, W, inputs]` -> `[B, H / stride, W / stride, outputs]`.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let padding = self.weight.dims()[2] / 2;
-        let options = ConvOptions::new([self.stride, self.stride], [padding, padding], [1, 1], 1);
-        conv2d(x, self.weight.clone(), Some(self.bias.clone()), options)
+        match self {
+            Self::Frozen { layer, stride } => fused::rectified_convolution(x, layer, *stride),
+            Self::Trained {
+                weight,
+                bias,
+                stride,
+            } => {
+                let options = ConvOptions::new([*stride; 2], [1, 1], [1, 1], 1);
+                let x = x.permute([0, 3, 1, 2]);
+                let (weight, bias) = (weight.as_ref().clone(), bias.as_ref().clone());
+                let y = conv2d(x, weight, Some(bias), options);
+                activation::relu(y).permute([0, 2, 3, 1])
+            }
+        }
     }
 }
 
 #[derive(Clone, Debug)]
 struct Bottleneck {
-    reduce: Convolution,
+    reduce: Linear,
     spatial: Convolution,
-    expand: Convolution,
-    shortcut: Option<Convolution>,
+    expand: Linear,
+    shortcut: Option<Linear>,
     stride: usize,
 }
 
@@ -128,26 +171,15 @@ impl Bottleneck {
         stride: usize,
     ) -> Result<Self, S::Error> {
         let outputs = planes * EXPANSION;
-        let mut convolution = |index: usize, inputs, outputs, kernel| {
-            let convolution = format!("{name}.conv{index}");
-            let norm = format!("{name}.bn{index}");
-            Convolution::build(source, &convolution, &norm, inputs, outputs, kernel, 1)
-        };
-        let reduce = convolution(1, inputs, planes, 1)?;
-        let spatial = convolution(2, planes, planes, 3)?;
-        let expand = convolution(3, planes, outputs, 1)?;
+        let [first, second, third] =
+            [1, 2, 3].map(|index| (format!("{name}.conv{index}"), format!("{name}.bn{index}")));
+        let reduce = pointwise(source, (&first.0, &first.1), inputs, planes)?;
+        let spatial = Convolution::build(source, (&second.0, &second.1), planes, planes, 1)?;
+        let expand = pointwise(source, (&third.0, &third.1), planes, outputs)?;
         let shortcut = if stride > 1 || inputs != outputs {
             let convolution = format!("{name}.downsample.0");
             let norm = format!("{name}.downsample.1");
-            Some(Convolution::build(
-                source,
-                &convolution,
-                &norm,
-                inputs,
-                outputs,
-                1,
-                1,
-            )?)
+            Some(pointwise(source, (&convolution, &norm), inputs, outputs)?)
         } else {
             None
         };
@@ -160,26 +192,21 @@ impl Bottleneck {
         })
     }
 
+    /// `[B, H, W, C]` -> `[B, H / stride, W / stride, C']`.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let y = activation::relu(self.reduce.forward(x.clone()));
-        let y = activation::relu(self.spatial.forward(y));
-        let y = self.expand.forward(self.shrink(y));
+        let y = self.reduce.forward_rectified(x.clone());
+        let y = self.shrink(self.spatial.forward(y));
         let x = match &self.shortcut {
             Some(shortcut) => shortcut.forward(self.shrink(x)),
             None => x,
         };
-        activation::relu(x + y)
+        self.expand.forward_onto_rectified(y, x)
     }
 
     /// An average in place of a strided convolution: anti-aliased down-sampling.
     fn shrink(&self, x: Tensor<4>) -> Tensor<4> {
-        if self.stride > 1 { halve(x) } else { x }
+        if self.stride > 1 { fused::halve(x) } else { x }
     }
-}
-
-/// `[B, C, H, W]` -> `[B, C, H/2, W/2]`, the mean of each 2×2 square.
-fn halve(x: Tensor<4>) -> Tensor<4> {
-    avg_pool2d(x, AvgPoolOptions::new([2, 2]))
 }
 
 /// One attention step in which the mean of all positions asks every position.
@@ -218,21 +245,21 @@ impl AttentionPool {
         })
     }
 
-    /// `[B, C, H, W]` -> `[B, D]`.
+    /// `[B, H, W, C]` -> `[B, D]`.
     fn forward(&self, x: Tensor<4>) -> Tensor<2> {
-        let [batch, width, _, _] = x.dims();
-        let positions = x.flatten::<3>(2, 3).swap_dims(1, 2); // [B, HW, C]
+        let [batch, _, _, width] = x.dims();
+        let positions = x.flatten::<3>(1, 2); // [B, HW, C]
         let mean = positions.clone().mean_dim(1); // [B, 1, C]
         let tokens =
             Tensor::cat(vec![mean, positions], 1) + self.positional_embedding.clone().unsqueeze(); // [B, 1 + HW, C]
         let query = tokens.clone().narrow(1, 0, 1); // [B, 1, C]
-        let attended = attention(
-            split_heads(self.query.forward(query), self.heads),
-            split_heads(self.key.forward(tokens.clone()), self.heads),
-            split_heads(self.value.forward(tokens), self.heads),
+        let attended = fused::attention(
+            self.query.forward(query),
+            self.key.forward(tokens.clone()),
+            self.value.forward(tokens),
+            self.heads,
             None,
         );
-        self.output
-            .forward(merge_heads(attended).reshape([batch, width]))
+        self.output.forward(attended.reshape([batch, width]))
     }
 }

@@ -1,7 +1,9 @@
 //! The pre-norm transformer block in parts, so that each walk can compute just the rows it needs.
 
-use burn::tensor::{Bool, Tensor, activation, module};
+use burn::tensor::{Tensor, activation, module};
 
+use super::frozen::FrozenMatrix;
+use super::fused::Rectify;
 use super::{Activation, ParameterSource, fused};
 
 /// (x − mean) / √(variance + 1e-5) · weight + bias over the last axis.
@@ -32,9 +34,16 @@ impl LayerNorm {
 
 /// x·Wᵀ + b, with the weight stored as `[outputs, inputs]` as PyTorch does.
 #[derive(Clone, Debug)]
-pub struct Linear {
-    weight: Tensor<2>,
-    bias: Tensor<1>,
+pub enum Linear {
+    /// Weights that never change, packed.
+    Frozen(FrozenMatrix),
+    /// Weights that are being learned.
+    Trained {
+        /// `[outputs, inputs]`
+        weight: Box<Tensor<2>>,
+        /// `[outputs]`
+        bias: Box<Tensor<1>>,
+    },
 }
 
 impl Linear {
@@ -45,22 +54,62 @@ impl Linear {
         inputs: usize,
         outputs: usize,
     ) -> Result<Self, S::Error> {
-        Ok(Self {
-            weight: source.parameter(&format!("{name}.weight"), [outputs, inputs])?,
-            bias: source.parameter(&format!("{name}.bias"), [outputs])?,
-        })
+        let weight = source.parameter(&format!("{name}.weight"), [outputs, inputs])?;
+        let bias = source.parameter(&format!("{name}.bias"), [outputs])?;
+        Ok(Self::new(weight, bias))
+    }
+
+    /// Of a weight `[outputs, inputs]` and a bias `[outputs]`, which learn if gradients flow to them.
+    pub(super) fn new(weight: Tensor<2>, bias: Tensor<1>) -> Self {
+        match FrozenMatrix::new(&weight, &bias) {
+            Some(layer) => Self::Frozen(layer),
+            None => Self::Trained {
+                weight: Box::new(weight),
+                bias: Box::new(bias),
+            },
+        }
     }
 
     /// `[.., inputs]` -> `[.., outputs]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        module::linear(x, self.weight.clone().transpose(), Some(self.bias.clone()))
+        match self {
+            Self::Frozen(layer) => fused::linear(x, layer, Rectify::No),
+            Self::Trained { weight, bias } => {
+                let weight = weight.as_ref().clone().transpose();
+                module::linear(x, weight, Some(bias.as_ref().clone()))
+            }
+        }
     }
 
-    /// The layer that computes outputs `first..first + count` alone.
-    fn outputs(&self, first: usize, count: usize) -> Self {
-        Self {
-            weight: self.weight.clone().narrow(0, first, count),
-            bias: self.bias.clone().narrow(0, first, count),
+    /// The same; what is below zero becomes zero.
+    pub(super) fn forward_rectified<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Frozen(layer) => fused::linear(x, layer, Rectify::Yes),
+            Self::Trained { .. } => activation::relu(self.forward(x)),
+        }
+    }
+
+    /// `[.., inputs]` and `[.., outputs]` -> `[.., outputs]`: the layer's output added to `residual`.
+    pub(super) fn forward_onto<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        residual: Tensor<D>,
+    ) -> Tensor<D> {
+        match self {
+            Self::Frozen(layer) => fused::linear_add(x, residual, layer, Rectify::No),
+            Self::Trained { .. } => residual + self.forward(x),
+        }
+    }
+
+    /// The same; what of the sum is below zero becomes zero.
+    pub(super) fn forward_onto_rectified<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        residual: Tensor<D>,
+    ) -> Tensor<D> {
+        match self {
+            Self::Frozen(layer) => fused::linear_add(x, residual, layer, Rectify::Yes),
+            Self::Trained { .. } => activation::relu(residual + self.forward(x)),
         }
     }
 }
@@ -93,15 +142,20 @@ impl Block {
         heads: usize,
         activation: Activation,
     ) -> Result<Self, S::Error> {
-        let in_projection = Linear {
-            weight: source.parameter(&format!("{name}.attn.in_proj_weight"), [3 * width, width])?,
-            bias: source.parameter(&format!("{name}.attn.in_proj_bias"), [3 * width])?,
+        let weight =
+            source.parameter(&format!("{name}.attn.in_proj_weight"), [3 * width, width])?;
+        let bias = source.parameter(&format!("{name}.attn.in_proj_bias"), [3 * width])?;
+        let part = |which: usize| {
+            let weight: Tensor<2> = weight.clone();
+            let bias: Tensor<1> = bias.clone();
+            let weight = weight.narrow(0, which * width, width);
+            Linear::new(weight, bias.narrow(0, which * width, width))
         };
         Ok(Self {
             attention_norm: LayerNorm::build(source, &format!("{name}.ln_1"), width)?,
-            query: in_projection.outputs(0, width),
-            key: in_projection.outputs(width, width),
-            value: in_projection.outputs(2 * width, width),
+            query: part(0),
+            key: part(1),
+            value: part(2),
             output: Linear::build(source, &format!("{name}.attn.out_proj"), width, width)?,
             mlp_norm: LayerNorm::build(source, &format!("{name}.ln_2"), width)?,
             expand: Linear::build(source, &format!("{name}.mlp.c_fc"), width, 4 * width)?,
@@ -120,9 +174,10 @@ impl Block {
     ///
     /// `x` and `attended` are `[.., width]`: the block's input and the heads' concatenated outputs, for the same rows.
     pub fn finish<const D: usize>(&self, x: Tensor<D>, attended: Tensor<D>) -> Tensor<D> {
-        let x = x + self.output.forward(attended);
+        let x = self.output.forward_onto(attended, x);
         let hidden = self.expand.forward(self.mlp_norm.forward(x.clone())); // [.., 4d]
-        x + self.contract.forward(activate(hidden, self.activation))
+        self.contract
+            .forward_onto(activate(hidden, self.activation), x)
     }
 }
 
@@ -144,27 +199,6 @@ pub fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
 pub fn merge_heads(x: Tensor<4>) -> Tensor<3> {
     let [batch, heads, rows, channels] = x.dims();
     x.swap_dims(1, 2).reshape([batch, rows, heads * channels])
-}
-
-/// Scaled dot-product attention, softmax(q·kᵀ/√c)·v.
-///
-/// `query` is `[B, h, Tq, c]`, `key` and `value` are `[B, h, Tk, c]`; `hidden`, broadcast to `[B, h, Tq, Tk]`, is true
-/// where a row may not look. Every row must see at least one key.
-pub fn attention(
-    query: Tensor<4>,
-    key: Tensor<4>,
-    value: Tensor<4>,
-    hidden: Option<Tensor<4, Bool>>,
-) -> Tensor<4> {
-    let scores = scale_query(query).matmul(key.swap_dims(2, 3)); // [B, h, Tq, Tk]
-    let scores = match hidden {
-        Some(hidden) => {
-            let shape = scores.dims();
-            scores.mask_fill(hidden.expand(shape), f32::NEG_INFINITY)
-        }
-        None => scores,
-    };
-    fused::softmax(scores).matmul(value)
 }
 
 /// q/√c: scaling the queries costs less than scaling the scores. The last axis is c.

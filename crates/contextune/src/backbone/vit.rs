@@ -2,15 +2,50 @@
 
 use burn::tensor::{Tensor, module, ops::ConvOptions};
 
+use super::frozen::FrozenMatrix;
+use super::fused;
 use super::plain::{self, Mask};
 use super::transformer::{Block, LayerNorm};
 use super::{Activation, ParameterSource, VitConfig};
 use crate::indices::indices;
 
+/// A linear layer without bias on the pixels of each patch.
+#[derive(Clone, Debug)]
+enum PatchEmbedding {
+    Frozen(FrozenMatrix),
+    /// `[d, 3, patch, patch]`
+    Trained(Box<Tensor<4>>),
+}
+
+impl PatchEmbedding {
+    /// Of a weight `[d, 3, patch, patch]`.
+    fn new(weight: Tensor<4>) -> Self {
+        let [width, ..] = weight.dims();
+        let bias = Tensor::zeros([width], &weight.device());
+        match FrozenMatrix::new(&weight.clone().flatten::<2>(1, 3), &bias) {
+            Some(layer) => Self::Frozen(layer),
+            None => Self::Trained(Box::new(weight)),
+        }
+    }
+
+    /// `[B, 3, H, W]` -> `[B, patches, d]`.
+    fn forward(&self, pixels: Tensor<4>, patch: usize) -> Tensor<3> {
+        match self {
+            Self::Frozen(layer) => fused::patches(pixels, layer, patch),
+            Self::Trained(weight) => {
+                let options = ConvOptions::new([patch, patch], [0, 0], [1, 1], 1);
+                module::conv2d(pixels, weight.as_ref().clone(), None, options)
+                    .flatten::<3>(2, 3) // [B, d, patches]
+                    .swap_dims(1, 2)
+            }
+        }
+    }
+}
+
 /// Pictures to image features through patches, blocks and the class token.
 #[derive(Clone, Debug)]
 pub struct VisionTransformer {
-    patch_embedding: Tensor<4>,
+    patch_embedding: PatchEmbedding,
     class_embedding: Tensor<1>,
     positional_embedding: Tensor<2>,
     norm_before: LayerNorm,
@@ -43,8 +78,9 @@ impl VisionTransformer {
             })
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            patch_embedding: source
-                .parameter("visual.conv1.weight", [width, 3, patch_size, patch_size])?,
+            patch_embedding: PatchEmbedding::new(
+                source.parameter("visual.conv1.weight", [width, 3, patch_size, patch_size])?,
+            ),
             class_embedding: source.parameter("visual.class_embedding", [width])?,
             positional_embedding: source
                 .parameter("visual.positional_embedding", [patches + 1, width])?,
@@ -95,11 +131,7 @@ impl VisionTransformer {
         let VitConfig {
             patch_size, width, ..
         } = self.config;
-        let stride = [patch_size, patch_size];
-        let options = ConvOptions::new(stride, [0, 0], [1, 1], 1);
-        let patches = module::conv2d(pixels, self.patch_embedding.clone(), None, options)
-            .flatten::<3>(2, 3) // [B, d, patches]
-            .swap_dims(1, 2); // [B, patches, d]
+        let patches = self.patch_embedding.forward(pixels, patch_size); // [B, patches, d]
         let class_token = self
             .class_embedding
             .clone()

@@ -1,0 +1,29 @@
+//! Arithmetic on slices: what the frozen networks spend their time with, on the vector instructions of the machine that
+//! the program finds itself on.
+
+pub mod attention;
+pub mod convolution;
+pub mod product;
+pub mod rows;
+
+use std::sync::LazyLock;
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// The instructions of this machine.
+static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
+
+/// Numbers in a vector register of this machine.
+fn lanes() -> usize {
+    struct Lanes;
+
+    impl WithSimd for Lanes {
+        type Output = usize;
+
+        fn with_simd<S: Simd>(self, _simd: S) -> usize {
+            S::F32_LANES
+        }
+    }
+
+    ARCH.dispatch(Lanes)
+}
