@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use table::{Row, Size};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: contextune_allocator::MiMalloc = contextune_allocator::MiMalloc;
 
 /// Measure Contextune against its peers.
 ///
@@ -70,6 +70,7 @@ pub struct Measurement {
 }
 
 fn main() -> Result<()> {
+    contextune_allocator::keep_pages();
     match Arguments::parse().command {
         Action::List => {
             for row in table::rows(Size::Published) {

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: contextune_allocator::MiMalloc = contextune_allocator::MiMalloc;
 
 /// Learn prompts for frozen vision-language models.
 ///
@@ -47,6 +47,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    contextune_allocator::keep_pages();
     let arguments = Arguments::parse();
     let outcome = arguments
         .everywhere

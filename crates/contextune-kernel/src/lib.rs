@@ -5,6 +5,7 @@ pub mod attention;
 pub mod convolution;
 pub mod product;
 pub mod rows;
+pub mod winograd;
 
 use std::sync::LazyLock;
 

@@ -144,7 +144,6 @@ pub fn gathered_product<'a>(
         .for_each(|(task, output)| {
             let first = task * at_once;
             let rows = first..first + output.len() / outputs;
-            // Rows that fill up the last tile are read from its first row, and not stored.
             let pieces: Vec<&[f32]> = rows
                 .clone()
                 .flat_map(|row| (0..segments).map(move |piece| (row, piece)))
@@ -245,13 +244,14 @@ impl Task<'_> {
                 load(simd, &all[first_column..first_column + stored], &mut bias);
             }
             for first in (0..rows).step_by(ROWS) {
+                // Rows that fill up the last tile are read from its first row, and not stored.
                 let present = ROWS.min(rows - first);
                 let mut tile = [bias; ROWS];
                 for segment in 0..segments {
-                    let left: [&[f32]; ROWS] = std::array::from_fn(|row| {
-                        let row = first + if row < present { row } else { 0 };
-                        pieces[row * segments + segment]
-                    });
+                    let mut left = [pieces[first * segments + segment]; ROWS];
+                    for (row, left) in left.iter_mut().enumerate().take(present) {
+                        *left = pieces[(first + row) * segments + segment];
+                    }
                     let part = segment * length * columns..(segment + 1) * length * columns;
                     accumulate(simd, left, &values[part], &mut tile);
                 }
@@ -289,12 +289,14 @@ fn accumulate<S: Simd, const ROWS: usize>(
     let (right, _) = pulp::as_arrays::<VECTORS, _>(right); // [n]
     let mut sums = *tile;
     // Whole strides, whose bounds are checked once.
-    let blocks = left.map(|row| pulp::as_arrays::<STRIDE, _>(row).0);
     let (whole, rest) = pulp::as_arrays::<STRIDE, _>(right);
     for (block, right) in whole.iter().enumerate() {
-        let left: [&[f32; STRIDE]; ROWS] = blocks.map(|row| &row[block]);
+        let mut strides = [&[0.0; STRIDE]; ROWS];
+        for (stride, row) in strides.iter_mut().zip(left) {
+            *stride = &pulp::as_arrays::<STRIDE, _>(row).0[block];
+        }
         for (place, right) in right.iter().enumerate() {
-            for (sums, left) in sums.iter_mut().zip(left) {
+            for (sums, left) in sums.iter_mut().zip(strides) {
                 let left = simd.splat_f32s(left[place]);
                 for (sum, &right) in sums.iter_mut().zip(right) {
                     *sum = simd.mul_add_e_f32s(left, right, *sum);
@@ -317,16 +319,24 @@ fn accumulate<S: Simd, const ROWS: usize>(
 /// A part of a row, up to a panel's width, into vectors.
 #[inline(always)]
 fn load<S: Simd>(simd: S, values: &[f32], vectors: &mut [S::f32s; VECTORS]) {
-    for (vector, values) in vectors.iter_mut().zip(values.chunks(S::F32_LANES)) {
-        *vector = simd.partial_load_f32s(values);
+    let (whole, rest) = S::as_simd_f32s(values);
+    for (vector, whole) in vectors.iter_mut().zip(whole) {
+        *vector = *whole;
+    }
+    if !rest.is_empty() {
+        vectors[whole.len()] = simd.partial_load_f32s(rest);
     }
 }
 
 /// Vectors into a part of a row, up to a panel's width.
 #[inline(always)]
 fn store<S: Simd>(simd: S, vectors: &[S::f32s; VECTORS], values: &mut [f32]) {
-    for (vector, values) in vectors.iter().zip(values.chunks_mut(S::F32_LANES)) {
-        simd.partial_store_f32s(values, *vector);
+    let (whole, rest) = S::as_mut_simd_f32s(values);
+    for (whole, vector) in whole.iter_mut().zip(vectors) {
+        *whole = *vector;
+    }
+    if !rest.is_empty() {
+        simd.partial_store_f32s(rest, vectors[whole.len()]);
     }
 }
 

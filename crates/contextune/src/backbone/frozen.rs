@@ -4,7 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Tensor, TensorData};
 
-use contextune_kernel::product::PackedMatrix;
+use contextune_kernel::convolution::{Windows, convolution};
+use contextune_kernel::product::{Epilogue, PackedMatrix};
+use contextune_kernel::winograd::Winograd;
 
 /// A matrix to multiply by from the right, and a bias.
 #[derive(Clone, Debug)]
@@ -42,6 +44,88 @@ impl FrozenMatrix {
 
     pub(super) fn bias(&self) -> &[f32] {
         &self.0.bias
+    }
+}
+
+/// A convolution of three by three pixels with zeros around the picture and a bias.
+#[derive(Clone, Debug)]
+pub struct FrozenConvolution(Arc<PackedConvolution>);
+
+#[derive(Debug)]
+struct PackedConvolution {
+    /// `[outputs, 3 · 3 · inputs]`, a window's numbers line by line, channels last.
+    weight: Vec<f32>,
+    /// `[outputs]`
+    bias: Vec<f32>,
+    forward: Forward,
+    /// For gradients of the input, once somebody asks for them.
+    transposed: OnceLock<PackedMatrix>,
+    stride: usize,
+}
+
+#[derive(Debug)]
+enum Forward {
+    Direct(PackedMatrix),
+    Winograd(Winograd),
+}
+
+impl FrozenConvolution {
+    /// `weight` `[outputs, inputs, 3, 3]` as PyTorch stores it, `bias` `[outputs]`; `None` if one of them is being learned.
+    pub(super) fn new(weight: &Tensor<4>, bias: &Tensor<1>, stride: usize) -> Option<Self> {
+        if weight.is_tracked() || bias.is_tracked() {
+            return None;
+        }
+        let [_, inputs, ..] = weight.dims();
+        let weight = numbers(weight.clone().permute([0, 2, 3, 1]).into_data());
+        let bias = numbers(bias.clone().into_data());
+        let winograd = match stride {
+            1 => Winograd::new(&weight, &bias, inputs),
+            _ => None,
+        };
+        let forward = match winograd {
+            Some(winograd) => Forward::Winograd(winograd),
+            None => Forward::Direct(PackedMatrix::transposed(&weight, 9 * inputs)),
+        };
+        Some(Self(Arc::new(PackedConvolution {
+            weight,
+            bias,
+            forward,
+            transposed: OnceLock::new(),
+            stride,
+        })))
+    }
+
+    pub(super) fn outputs(&self) -> usize {
+        self.0.bias.len()
+    }
+
+    pub(super) fn windows(&self, input: [usize; 4]) -> Windows {
+        Windows::new(input, self.0.stride)
+    }
+
+    /// What is below zero becomes zero.
+    pub(super) fn rectified(&self, x: &[f32], input: [usize; 4]) -> Vec<f32> {
+        let [_, height, width, _] = input;
+        match &self.0.forward {
+            Forward::Winograd(winograd) => winograd.rectified(x, height, width),
+            Forward::Direct(weight) => {
+                let epilogue = Epilogue {
+                    bias: Some(&self.0.bias),
+                    residual: None,
+                    rectify: true,
+                };
+                convolution(x, self.windows(input), weight, epilogue)
+            }
+        }
+    }
+
+    pub(super) fn transposed(&self) -> &PackedMatrix {
+        let PackedConvolution { weight, bias, .. } = &*self.0;
+        self.0.transposed.get_or_init(|| {
+            let inputs = weight.len() / bias.len();
+            let row = |output: usize| &weight[output * inputs..(output + 1) * inputs];
+            PackedMatrix::of_rows(bias.len(), inputs, row)
+        })
     }
 }
 

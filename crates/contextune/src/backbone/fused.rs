@@ -14,9 +14,9 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_e
 use burn::tensor::{Shape, Tensor, TensorData};
 use burn_flex::FlexTensor;
 
-use super::frozen::FrozenMatrix;
+use super::frozen::{FrozenConvolution, FrozenMatrix};
 use contextune_kernel::attention::{self as attention_kernel, Heads};
-use contextune_kernel::convolution::{self as convolution_kernel, Windows};
+use contextune_kernel::convolution as convolution_kernel;
 use contextune_kernel::product::{Epilogue, product};
 use contextune_kernel::rows;
 
@@ -70,16 +70,10 @@ pub(super) fn linear_add<const D: usize>(
 }
 
 /// A convolution of three by three pixels with bias, zeros around the picture, `[B, H, W, C]` ->
-/// `[B, H / stride, W / stride, outputs]`; what is below zero becomes zero. The layer's inputs are a window's numbers line by
-/// line, channels last.
-pub(super) fn rectified_convolution(
-    x: Tensor<4>,
-    layer: &FrozenMatrix,
-    stride: usize,
-) -> Tensor<4> {
+/// `[B, H / stride, W / stride, outputs]`; what is below zero becomes zero.
+pub(super) fn rectified_convolution(x: Tensor<4>, layer: &FrozenConvolution) -> Tensor<4> {
     let x = x.into_dispatch();
-    let output = <Dispatch as FusedOps>::frozen_convolution(x, layer.clone(), stride);
-    Tensor::from_dispatch(output)
+    Tensor::from_dispatch(<Dispatch as FusedOps>::frozen_convolution(x, layer.clone()))
 }
 
 /// The mean of each square of two by two, `[B, H, W, C]` -> `[B, H / 2, W / 2, C]`.
@@ -155,11 +149,7 @@ pub trait FusedOps: Backend {
         rectify: Rectify,
     ) -> FloatTensor<Self>;
     /// See [`rectified_convolution`].
-    fn frozen_convolution(
-        x: FloatTensor<Self>,
-        layer: FrozenMatrix,
-        stride: usize,
-    ) -> FloatTensor<Self>;
+    fn frozen_convolution(x: FloatTensor<Self>, layer: FrozenConvolution) -> FloatTensor<Self>;
     /// See [`halve`].
     fn fused_halve(x: FloatTensor<Self>) -> FloatTensor<Self>;
     /// See [`patches`].
@@ -203,8 +193,7 @@ pub trait FusedGradients: FusedOps {
     /// Gradient of the input `[B, H, W, C]`, from that of the sums.
     fn convolution_input(
         gradient: FloatTensor<Self>,
-        layer: FrozenMatrix,
-        stride: usize,
+        layer: FrozenConvolution,
         input: [usize; 4],
     ) -> FloatTensor<Self>;
     /// Gradient of the input, from the output's.
@@ -407,16 +396,12 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         }
     }
 
-    fn frozen_convolution(
-        x: FloatTensor<Self>,
-        layer: FrozenMatrix,
-        stride: usize,
-    ) -> FloatTensor<Self> {
+    fn frozen_convolution(x: FloatTensor<Self>, layer: FrozenConvolution) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct Convolution;
 
         impl<B: FusedGradients> Backward<B, 1> for Convolution {
-            type State = (FloatTensor<B>, FrozenMatrix, usize, [usize; 4]);
+            type State = (FloatTensor<B>, FrozenConvolution, [usize; 4]);
 
             fn backward(
                 self,
@@ -424,19 +409,19 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
                 gradients: &mut Gradients,
                 _checkpointer: &mut Checkpointer,
             ) {
-                let (output, layer, stride, input) = ops.state;
+                let (output, layer, input) = ops.state;
                 unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
                     let gradient = B::rectifier_input(output, gradient);
-                    B::convolution_input(gradient, layer, stride, input)
+                    B::convolution_input(gradient, layer, input)
                 });
             }
         }
 
         let (x, node) = x.into_parts();
         let input = x.shape().dims();
-        let output = B::frozen_convolution(x, layer.clone(), stride);
+        let output = B::frozen_convolution(x, layer.clone());
         match Convolution.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(step) => step.finish((output.clone(), layer, stride, input), output),
+            OpsKind::Tracked(step) => step.finish((output.clone(), layer, input), output),
             OpsKind::UnTracked(step) => step.finish(output),
         }
     }
@@ -604,19 +589,12 @@ impl FusedOps for Flex {
         tensor(output, residual.shape())
     }
 
-    fn frozen_convolution(x: FlexTensor, layer: FrozenMatrix, stride: usize) -> FlexTensor {
+    fn frozen_convolution(x: FlexTensor, layer: FrozenConvolution) -> FlexTensor {
         let x = x.to_contiguous();
-        let shape: [usize; 4] = x.shape().dims();
-        let windows = Windows::new(shape, stride);
-        let epilogue = Epilogue {
-            bias: Some(layer.bias()),
-            residual: None,
-            rectify: true,
-        };
-        let output =
-            convolution_kernel::convolution(numbers(&x), windows, layer.weight(), epilogue);
-        let [height, width] = windows.output();
-        tensor(output, [shape[0], height, width, layer.weight().outputs()])
+        let input: [usize; 4] = x.shape().dims();
+        let [height, width] = layer.windows(input).output();
+        let output = layer.rectified(numbers(&x), input);
+        tensor(output, [input[0], height, width, layer.outputs()])
     }
 
     fn fused_halve(x: FlexTensor) -> FlexTensor {
@@ -692,14 +670,14 @@ impl FusedGradients for Flex {
 
     fn convolution_input(
         gradient: FlexTensor,
-        layer: FrozenMatrix,
-        stride: usize,
+        layer: FrozenConvolution,
         input: [usize; 4],
     ) -> FlexTensor {
         let gradient = gradient.to_contiguous();
+        let windows = layer.windows(input);
         let of_x = convolution_kernel::convolution_gradient(
             numbers(&gradient),
-            Windows::new(input, stride),
+            windows,
             layer.transposed(),
         );
         tensor(of_x, input)
@@ -792,7 +770,8 @@ fn laid_out<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Distribution, activation};
+    use burn::tensor::ops::{AvgPoolOptions, ConvOptions};
+    use burn::tensor::{Bool, Device, Distribution, activation, module};
 
     fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
         Tensor::random(shape, Distribution::Normal(0.3, 2.0), &Device::flex())
@@ -805,13 +784,13 @@ mod tests {
     }
 
     /// Output and gradients of all inputs for both ways to compute `inputs` -> output.
-    fn compare<const N: usize>(
-        inputs: [Tensor<2>; N],
-        fused: impl Fn([Tensor<2>; N]) -> Tensor<2>,
-        plain: impl Fn([Tensor<2>; N]) -> Tensor<2>,
+    fn compare<const N: usize, const I: usize, const O: usize>(
+        inputs: [Tensor<I>; N],
+        fused: impl Fn([Tensor<I>; N]) -> Tensor<O>,
+        plain: impl Fn([Tensor<I>; N]) -> Tensor<O>,
     ) {
-        let upstream = random([37, 45]);
-        let run = |compute: &dyn Fn([Tensor<2>; N]) -> Tensor<2>| {
+        let upstream = random(plain(inputs.clone()).dims());
+        let run = |compute: &dyn Fn([Tensor<I>; N]) -> Tensor<O>| {
             let leaves = inputs.clone().map(|input| input.autodiff().require_grad());
             let output = compute(leaves.clone());
             let gradients = (output.clone() * upstream.clone()).sum().backward();
@@ -854,6 +833,117 @@ mod tests {
             [random([37, 45])],
             |[u]| quick_gelu(u),
             |[u]| u.clone() * activation::sigmoid(u * 1.702),
+        );
+    }
+
+    #[test]
+    fn frozen_layers_equal_the_composed_ones() {
+        let (weight, bias) = (random([30, 45]), random([30]));
+        let layer = FrozenMatrix::new(&weight, &bias).unwrap();
+        let composed =
+            |x: Tensor<2>| x.matmul(weight.clone().transpose()) + bias.clone().unsqueeze();
+        let residual = random([37, 30]);
+        compare(
+            [random([37, 45]), residual.clone()],
+            |[x, residual]| linear_add(x, residual, &layer, Rectify::No),
+            |[x, residual]| composed(x) + residual,
+        );
+        compare(
+            [random([37, 45]), residual],
+            |[x, residual]| linear_add(x, residual, &layer, Rectify::Yes),
+            |[x, residual]| activation::relu(composed(x) + residual),
+        );
+        compare(
+            [random([37, 45])],
+            |[x]| linear(x, &layer, Rectify::Yes),
+            |[x]| activation::relu(composed(x)),
+        );
+        assert!(FrozenMatrix::new(&weight.autodiff().require_grad(), &bias).is_none());
+    }
+
+    #[test]
+    fn attention_equals_the_composed_one() {
+        let (batch, queries, keys, heads, channels) = (3, 4, 7, 2, 5);
+        let seen: Vec<usize> = (0..batch * queries).map(|i| 1 + i * 5 % keys).collect();
+        let hidden: Vec<bool> = seen
+            .iter()
+            .flat_map(|&seen| (0..keys).map(move |key| key >= seen))
+            .collect();
+        let hidden = TensorData::new(hidden, [batch, 1, queries, keys]);
+        let hidden = Tensor::<4, Bool>::from_data(hidden, &Device::flex());
+        let split = |x: Tensor<3>| {
+            let [batch, rows, _] = x.dims();
+            x.reshape([batch, rows, heads, channels]).swap_dims(1, 2)
+        };
+        for masked in [false, true] {
+            compare(
+                [
+                    random([batch, queries, heads * channels]),
+                    random([batch, keys, heads * channels]),
+                    random([batch, keys, heads * channels]),
+                ],
+                |[query, key, value]| {
+                    let seen = masked.then(|| seen.clone().into());
+                    attention(query, key, value, heads, seen)
+                },
+                |[query, key, value]| {
+                    let scores = split(query).matmul(split(key).swap_dims(2, 3));
+                    let scores = scores / (channels as f32).sqrt();
+                    let scores = match masked {
+                        true => {
+                            let shape = scores.dims();
+                            scores.mask_fill(hidden.clone().expand(shape), f32::NEG_INFINITY)
+                        }
+                        false => scores,
+                    };
+                    activation::softmax(scores, 3)
+                        .matmul(split(value))
+                        .swap_dims(1, 2)
+                        .reshape([batch, queries, heads * channels])
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn convolutions_equal_the_composed_ones() {
+        for (inputs, outputs, stride) in [(16, 32, 1), (3, 8, 1), (3, 8, 2)] {
+            let (weight, bias) = (random([outputs, inputs, 3, 3]), random([outputs]));
+            let layer = FrozenConvolution::new(&weight, &bias, stride).unwrap();
+            compare(
+                [random([2, 7, 10, inputs])],
+                |[x]| rectified_convolution(x, &layer),
+                |[x]| {
+                    let options = ConvOptions::new([stride; 2], [1, 1], [1, 1], 1);
+                    let x = x.permute([0, 3, 1, 2]);
+                    let y = module::conv2d(x, weight.clone(), Some(bias.clone()), options);
+                    activation::relu(y).permute([0, 2, 3, 1])
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn squares_equal_the_composed_ones() {
+        let weight = random([8, 3, 4, 4]);
+        let bias = Tensor::zeros([8], &Device::flex());
+        let layer = FrozenMatrix::new(&weight.clone().flatten::<2>(1, 3), &bias).unwrap();
+        compare(
+            [random([2, 3, 12, 12])],
+            |[pixels]| patches(pixels, &layer, 4),
+            |[pixels]| {
+                let options = ConvOptions::new([4, 4], [0, 0], [1, 1], 1);
+                let y = module::conv2d(pixels, weight.clone(), None, options);
+                y.flatten::<3>(2, 3).swap_dims(1, 2)
+            },
+        );
+        compare(
+            [random([2, 6, 8, 5])],
+            |[x]| halve(x),
+            |[x]| {
+                let x = x.permute([0, 3, 1, 2]);
+                module::avg_pool2d(x, AvgPoolOptions::new([2, 2])).permute([0, 2, 3, 1])
+            },
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, activation, module::conv2d, ops::ConvOptions};
 
-use super::frozen::FrozenMatrix;
+use super::frozen::FrozenConvolution;
 use super::transformer::Linear;
 use super::{ParameterSource, ResNetConfig, fused};
 
@@ -100,10 +100,7 @@ fn pointwise<S: ParameterSource>(
 /// A convolution of three by three pixels, and what is below zero becomes zero.
 #[derive(Clone, Debug)]
 enum Convolution {
-    Frozen {
-        layer: FrozenMatrix,
-        stride: usize,
-    },
+    Frozen(FrozenConvolution),
     Trained {
         /// `[outputs, inputs, 3, 3]`
         weight: Box<Tensor<4>>,
@@ -122,10 +119,8 @@ impl Convolution {
         stride: usize,
     ) -> Result<Self, S::Error> {
         let (weight, bias) = folded(source, names, inputs, outputs, 3)?;
-        // A window's numbers line by line, channels last.
-        let by_window = weight.clone().permute([0, 2, 3, 1]).flatten::<2>(1, 3);
-        Ok(match FrozenMatrix::new(&by_window, &bias) {
-            Some(layer) => Self::Frozen { layer, stride },
+        Ok(match FrozenConvolution::new(&weight, &bias, stride) {
+            Some(layer) => Self::Frozen(layer),
             None => Self::Trained {
                 weight: Box::new(weight),
                 bias: Box::new(bias),
@@ -137,7 +132,7 @@ impl Convolution {
     /// `[B, H, W, inputs]` -> `[B, H / stride, W / stride, outputs]`.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         match self {
-            Self::Frozen { layer, stride } => fused::rectified_convolution(x, layer, *stride),
+            Self::Frozen(layer) => fused::rectified_convolution(x, layer),
             Self::Trained {
                 weight,
                 bias,
