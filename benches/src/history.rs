@@ -26,7 +26,7 @@ pub struct Outcome {
     ratio: Option<f64>,
     goal: f64,
     /// The operations that the work needs at least over the rate of matrix products, in seconds.
-    floor_seconds: f64,
+    floor_seconds: Option<f64>,
     peak_memory_bytes: u64,
     peer_peak_memory_bytes: Option<u64>,
 }
@@ -40,7 +40,7 @@ impl Outcome {
             .filter(|measurements| !measurements.is_empty())
             .min_by(|a, b| median(a).total_cmp(&median(b)));
         let peer_seconds = fastest.map(|peer| row.peer_factor * median(peer));
-        let flop = ours.first().and_then(|m| m.flop).unwrap_or(0.0);
+        let flop = ours.first().and_then(|m| m.flop);
         Self {
             row: row.name,
             what: row.what,
@@ -51,7 +51,7 @@ impl Outcome {
             peer_seconds,
             ratio: peer_seconds.map(|peer| peer / seconds),
             goal: row.goal,
-            floor_seconds: flop / rate,
+            floor_seconds: flop.map(|flop| flop / rate),
             peak_memory_bytes: peak(ours),
             peer_peak_memory_bytes: fastest.map(|peer| peak(peer)),
         }
@@ -74,12 +74,14 @@ impl fmt::Display for Outcome {
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
         write!(
             f,
-            "{:<20} {:>9.4} s, floor {:.4} s, {:.0} MB",
+            "{:<20} {:>9.4} s, {:.0} MB",
             self.row,
             self.seconds,
-            self.floor_seconds,
             megabytes(self.peak_memory_bytes)
         )?;
+        if let Some(floor) = self.floor_seconds {
+            write!(f, ", floor {floor:.4} s")?;
+        }
         if let (Some(peer), Some(ratio), Some(memory)) =
             (self.peer_seconds, self.ratio, self.peer_peak_memory_bytes)
         {

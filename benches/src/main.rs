@@ -5,16 +5,17 @@ mod floor;
 mod history;
 mod model;
 mod ours;
+mod program;
 mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
-use table::{Row, Size};
+use table::{Ours, Row, Size};
 
 #[global_allocator]
 static ALLOCATOR: contextune_allocator::MiMalloc = contextune_allocator::MiMalloc;
@@ -130,12 +131,13 @@ fn run(
         let mut peers: Vec<Vec<Measurement>> = vec![Vec::new(); row.peers.len()];
         for _ in 0..rounds {
             rate = rate.max(floor::matrix_product_rate());
-            ours.push(measure_ours(row, size)?);
+            // The peers come first: they make what both sides read.
             if let Some(python) = python {
                 for (peer, results) in row.peers.iter().zip(&mut peers) {
-                    results.push(measure_peer(python, peer)?);
+                    results.push(program::peer(python, peer, row.whole_process)?);
                 }
             }
+            ours.push(measure_ours(row, size, python)?);
         }
         let outcome = history::Outcome::new(row, rate, &ours, &peers);
         println!("{outcome}");
@@ -144,33 +146,24 @@ fn run(
     Ok(())
 }
 
-fn measure_ours(row: &Row, size: Size) -> Result<Measurement> {
+fn measure_ours(row: &Row, size: Size, python: Option<&Path>) -> Result<Measurement> {
+    if let Ours::Program {
+        scripts,
+        preparation,
+        command,
+        epochs,
+    } = &row.ours
+    {
+        for script in scripts {
+            let python = python.context("this row needs --python")?;
+            program::peer(python, script, false)?;
+        }
+        return program::contextune(preparation, command, *epochs);
+    }
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["measure", row.name]);
     if size == Size::Small {
         command.arg("--small");
     }
-    measurement(&mut command)
-}
-
-fn measure_peer(python: &Path, arguments: &[String]) -> Result<Measurement> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("peers")
-        .join(&arguments[0]);
-    measurement(Command::new(python).arg(script).args(&arguments[1..]))
-}
-
-fn measurement(command: &mut Command) -> Result<Measurement> {
-    let output = command
-        .output()
-        .with_context(|| format!("cannot start {command:?}"))?;
-    if !output.status.success() {
-        bail!(
-            "{command:?} failed:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    let output = String::from_utf8(output.stdout)?;
-    let line = output.lines().last().unwrap_or_default();
-    serde_json::from_str(line).with_context(|| format!("{command:?} printed {line:?}"))
+    program::measurement(&mut command)
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, Tensor, TensorData};
 use contextune::backbone::{PromptLayout, TextTower, TextTowerConfig};
 use contextune::features::LabelledFeatures;
@@ -38,7 +38,9 @@ pub fn measure(ours: &Ours) -> Result<Measurement> {
             position,
             class_specific,
             layers,
+            image_tower: beside,
         } => {
+            let _loaded = beside.map(|name| image_tower(name, &device));
             let tower = tower(layers, &device);
             let layout = ContextLayout {
                 length: context_length,
@@ -154,6 +156,7 @@ pub fn measure(ours: &Ours) -> Result<Measurement> {
                 Ok(())
             })
         }
+        Ours::Program { .. } => bail!("a program is measured from outside"),
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Row {
     pub ours: Ours,
     /// A script below `peers/` and its arguments; of several the fastest counts.
     pub peers: Vec<Vec<String>>,
+    /// Whether what counts is the time of the whole process, start included.
+    pub whole_process: bool,
     /// How often the peer's measured work is done in ours.
     pub peer_factor: f64,
     /// Least ratio of the peer's time to ours.
@@ -34,6 +36,8 @@ pub enum Ours {
         position: &'static str,
         class_specific: bool,
         layers: usize,
+        /// Loaded beside the text tower.
+        image_tower: Option<&'static str>,
     },
     /// A step of CoCoOp.
     CoCoOp {
@@ -52,6 +56,16 @@ pub enum Ours {
     },
     /// An image tower's forward pass.
     ImageTower { model: &'static str, batch: usize },
+    /// The command `contextune`, built beside this program. WORK stands for the folder that peers share, BENCHES for the
+    /// folder of this program's sources.
+    Program {
+        /// Scripts below `peers/` and command lines that make what is needed, before the clock runs.
+        scripts: Vec<Vec<String>>,
+        preparation: Vec<Vec<String>>,
+        command: Vec<String>,
+        /// The program does so many epochs; its time is extrapolated to so many, by the seconds that an epoch took.
+        epochs: Option<(usize, usize)>,
+    },
 }
 
 pub fn rows(size: Size) -> Vec<Row> {
@@ -68,7 +82,9 @@ pub fn rows(size: Size) -> Vec<Row> {
             position,
             class_specific,
             layers,
+            image_tower: None,
         },
+        whole_process: false,
         peers: vec![{
             let mut peer = words("coop_step.py --repeats 2");
             // The peer's step with 1,000 classes does not fit in memory: ten of its steps with 100 stand for it.
@@ -92,6 +108,7 @@ pub fn rows(size: Size) -> Vec<Row> {
             batch,
             layers,
         },
+        whole_process: false,
         peers: vec![words(&format!(
             "cocoop_step.py --repeats 1 --classes {hundred} --context-length 4 --batch 1 --layers {layers}"
         ))],
@@ -154,6 +171,7 @@ pub fn rows(size: Size) -> Vec<Row> {
                 "classifier.py --classes {}",
                 if small { 2 } else { 10 }
             ))],
+            whole_process: false,
             peer_factor: 10.0,
             goal: 5.0,
         },
@@ -168,6 +186,7 @@ pub fn rows(size: Size) -> Vec<Row> {
             peers: vec![words(&format!(
                 "evaluate.py --classes {thousand} --images 10000 --batches 1 --warm-ups 0 --repeats 1 --layers {layers}"
             ))],
+            whole_process: false,
             peer_factor: 100.0,
             goal: 100.0,
         },
@@ -196,11 +215,79 @@ pub fn rows(size: Size) -> Vec<Row> {
             what,
             ours: Ours::ImageTower { model, batch },
             peers: vec![peer("torch"), peer("onnxruntime")],
+            whole_process: false,
             peer_factor: 1.0,
             goal: 1.0,
         });
     }
+    if !small {
+        rows.extend(whole_rows(&rows[0]));
+    }
     rows
+}
+
+/// Whole programs and whole memory; `step` is the row of a CoOp step.
+fn whole_rows(step: &Row) -> Vec<Row> {
+    let loop_of_published = words("coop_loop.py --repeats 2");
+    let learn = "train coop --data WORK/pictures --model WORK/RN50.pt --out WORK/run --force";
+    let run = |name, what, options: &str, epochs, goal| Row {
+        name,
+        what,
+        ours: Ours::Program {
+            scripts: vec![words("make_pictures.py")],
+            preparation: Vec::new(),
+            command: words(&format!("--quiet --no-cache {learn} --shots 16 {options}")),
+            epochs,
+        },
+        peers: vec![loop_of_published.clone()],
+        whole_process: false,
+        peer_factor: 10_000.0,
+        goal,
+    };
+    let mut memory = step.clone();
+    memory.name = "memory";
+    memory.what =
+        "CoOp step, K = 100, with the towers of ViT-B/16 loaded; the peer has the text tower alone";
+    if let Ours::CoOp { image_tower, .. } = &mut memory.ours {
+        *image_tower = Some("ViT-B-16");
+    }
+    vec![
+        memory,
+        Row {
+            name: "predict",
+            what: "one picture, ViT-B/32 from disk, start of the program to its end; both keep what they once read in the system's cache",
+            ours: Ours::Program {
+                scripts: Vec::new(),
+                preparation: vec![words(
+                    "--quiet train zeroshot --data BENCHES/../assets/demo/icon-demo --model WORK/ViT-B-32.pt --out WORK/predict --force",
+                )],
+                command: words(
+                    "--no-cache predict WORK/predict BENCHES/../assets/demo/icon-demo/images/fluent-3d/1f3b3.png",
+                ),
+                epochs: None,
+            },
+            peers: vec![words(
+                "predict.py --classes BENCHES/class-names.txt BENCHES/../assets/demo/icon-demo/images/fluent-3d/1f3b3.png",
+            )],
+            whole_process: true,
+            peer_factor: 1.0,
+            goal: 10.0,
+        },
+        run(
+            "run-fast",
+            "CoOp, 100 classes x 16 JPEGs, RN50, recipe fast, measured on 1,000 more; the peer's step times 10,000",
+            "",
+            None,
+            400.0,
+        ),
+        run(
+            "run-views-8",
+            "the same with the published 10,000 steps on 8 views (4 of 200 epochs run)",
+            "--recipe published --views 8 --epochs 4",
+            Some((4, 200)),
+            20.0,
+        ),
+    ]
 }
 
 fn words(line: &str) -> Vec<String> {
