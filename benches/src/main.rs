@@ -49,6 +49,12 @@ enum Action {
         #[arg(long, default_value = "benches/history.jsonl")]
         history: PathBuf,
     },
+    /// Measure how time and memory grow with classes, context length, batch and pictures; ours alone.
+    Growth {
+        /// Where the outcome is appended.
+        #[arg(long, default_value = "benches/history.jsonl")]
+        history: PathBuf,
+    },
     /// One side of a row, in this process; prints a line of JSON.
     #[command(hide = true)]
     Measure {
@@ -79,6 +85,7 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
+        Action::Growth { history } => run(&table::growth(), None, 1, Size::Published, &history),
         Action::Measure { row, small } => {
             let row = find(&row, size(small))?;
             println!("{}", serde_json::to_string(&ours::measure(&row.ours)?)?);
@@ -112,7 +119,7 @@ fn size(small: bool) -> Size {
 }
 
 fn find(name: &str, size: Size) -> Result<Row> {
-    let mut rows = table::rows(size).into_iter();
+    let mut rows = table::rows(size).into_iter().chain(table::growth());
     rows.find(|row| row.name == name)
         .with_context(|| format!("no row is named {name:?}; `list` shows them"))
 }

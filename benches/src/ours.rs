@@ -24,8 +24,6 @@ use crate::{Measurement, floor};
 
 /// Width of the joint space.
 const EMBEDDING: usize = 512;
-/// Pictures in a step of CoOp.
-const BATCH: usize = 32;
 /// Timed repetitions, after one that is not.
 const REPEATS: usize = 5;
 
@@ -35,6 +33,7 @@ pub fn measure(ours: &Ours) -> Result<Measurement> {
         Ours::CoOp {
             classes,
             context_length,
+            batch,
             position,
             class_specific,
             layers,
@@ -60,7 +59,7 @@ pub fn measure(ours: &Ours) -> Result<Measurement> {
             parameters.insert_data(CONTEXT, &shape, values, &device);
             let layout = prompt_layout(&placeholders, &layout);
             let flop = 2.0 * floor::forest_forward(&layout, tower.config());
-            steps(&prompt, parameters, (classes, BATCH), flop, &device)
+            steps(&prompt, parameters, (classes, batch), flop, &device)
         }
         Ours::CoCoOp {
             classes,

@@ -33,6 +33,8 @@ pub enum Ours {
     CoOp {
         classes: usize,
         context_length: usize,
+        /// Pictures in a step.
+        batch: usize,
         position: &'static str,
         class_specific: bool,
         layers: usize,
@@ -79,6 +81,7 @@ pub fn rows(size: Size) -> Vec<Row> {
         ours: Ours::CoOp {
             classes,
             context_length: 16,
+            batch: 32,
             position,
             class_specific,
             layers,
@@ -224,6 +227,57 @@ pub fn rows(size: Size) -> Vec<Row> {
         rows.extend(whole_rows(&rows[0]));
     }
     rows
+}
+
+/// How a step of CoOp grows with classes, context length and batch, and measuring with the number of pictures. No peers.
+pub fn growth() -> Vec<Row> {
+    let step = |name, what, classes, context_length, batch| Row {
+        name,
+        what,
+        ours: Ours::CoOp {
+            classes,
+            context_length,
+            batch,
+            position: "end",
+            class_specific: false,
+            layers: 12,
+            image_tower: None,
+        },
+        peers: Vec::new(),
+        whole_process: false,
+        peer_factor: 1.0,
+        goal: 0.0,
+    };
+    let measured = |name, what, images| Row {
+        ours: Ours::Evaluate {
+            classes: 1000,
+            images,
+            layers: 12,
+        },
+        ..step(name, what, 0, 0, 0)
+    };
+    vec![
+        step("k-10", "CoOp step, K = 10, M = 16, batch 32", 10, 16, 32),
+        step("k-100", "K = 100", 100, 16, 32),
+        step("k-1000", "K = 1,000", 1000, 16, 32),
+        step("k-10000", "K = 10,000", 10_000, 16, 32),
+        step("m-4", "K = 100, M = 4", 100, 4, 32),
+        step("m-64", "K = 100, M = 64", 100, 64, 32),
+        step("batch-1", "K = 100, M = 16, batch 1", 100, 16, 1),
+        step("batch-1600", "batch 1,600", 100, 16, 1600),
+        measured(
+            "images-1000",
+            "K = 1,000, measured on 1,000 cached features",
+            1_000,
+        ),
+        measured("images-10000", "on 10,000", 10_000),
+        measured("images-100000", "on 100,000", 100_000),
+        measured(
+            "images-1000000",
+            "on 1,000,000, which are in memory here (2 GB)",
+            1_000_000,
+        ),
+    ]
 }
 
 /// Whole programs and whole memory; `step` is the row of a CoOp step.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+#[cfg(any(feature = "metal", feature = "vulkan"))]
+use burn::tensor::DeviceKind;
 use burn::tensor::{Device, Tensor};
 use clap::{Args, ValueEnum};
 use contextune::backbone::Activation;
@@ -65,6 +67,15 @@ pub struct Everywhere {
 enum DeviceName {
     /// The processor.
     Cpu,
+    /// The first CUDA device.
+    #[cfg(feature = "cuda")]
+    Cuda,
+    /// The system's Metal device.
+    #[cfg(feature = "metal")]
+    Metal,
+    /// The system's Vulkan device.
+    #[cfg(feature = "vulkan")]
+    Vulkan,
 }
 
 /// What a command works with besides its own arguments.
@@ -91,6 +102,12 @@ impl Everywhere {
         }
         let device = match self.device {
             DeviceName::Cpu => Device::flex(),
+            #[cfg(feature = "cuda")]
+            DeviceName::Cuda => Device::cuda(0),
+            #[cfg(feature = "metal")]
+            DeviceName::Metal => Device::metal(DeviceKind::DefaultDevice),
+            #[cfg(feature = "vulkan")]
+            DeviceName::Vulkan => Device::vulkan(DeviceKind::DefaultDevice),
         };
         Ok(Context {
             device,

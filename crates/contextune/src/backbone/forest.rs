@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 
 use super::fused::{self, Seen};
 use super::layout::{PromptLayout, Row};
-use super::transformer::{Block, merge_heads, scale_query, split_heads};
+use super::transformer::Block;
 use crate::indices::indices;
 
 /// From this many nodes below one parent on, the parent's rows are attended to in place instead of copied per node.
@@ -66,8 +66,7 @@ enum Ancestors {
     Shared {
         /// One chain above all nodes, an index into `Pass::chains`.
         chain: usize,
-        /// `[1, 1, length, length]`, true where a row may not look.
-        hidden: Box<Tensor<4, Bool>>,
+        seen: Seen,
     },
     Copied {
         /// `count` rows above each node, copied for it: indices into known + packed rows, `[nodes · count]`.
@@ -173,7 +172,7 @@ impl Pass {
                         chains.push(indices(ancestor_rows(parent), device));
                         chains.len() - 1
                     }),
-                    hidden: Box::new(causal_mask(length, device)),
+                    seen: seen(nodes.len(), 0, length),
                 },
             };
             groups.push(Group {
@@ -322,9 +321,9 @@ impl Pass {
                 Ancestors::None { seen } => {
                     own.attend(group.nodes, heads, whole.then(|| seen.clone()).flatten())
                 }
-                Ancestors::Shared { chain, hidden } => {
-                    let hidden = whole.then(|| hidden.as_ref().clone());
-                    own.attend_below(&chains[*chain], group.nodes, heads, hidden)
+                Ancestors::Shared { chain, seen } => {
+                    let seen = whole.then(|| seen.clone()).flatten();
+                    own.attend_below(&chains[*chain], group.nodes, heads, seen)
                 }
                 Ancestors::Copied { rows, count, seen } => {
                     let rows = rows.as_ref();
@@ -364,11 +363,7 @@ impl Own {
     /// Each node attends within itself.
     fn attend(self, nodes: usize, heads: usize, seen: Seen) -> Tensor<2> {
         let [rows, width] = self.query.dims();
-        let by_node = |x: Tensor<2>| {
-            let length = x.dims()[0] / nodes;
-            x.reshape([nodes, length, width])
-        };
-        let (query, key, value) = (by_node(self.query), by_node(self.key), by_node(self.value));
+        let [query, key, value] = [self.query, self.key, self.value].map(|x| by_node(x, nodes));
         fused::attention(query, key, value, heads, seen).reshape([rows, width])
     }
 
@@ -378,41 +373,12 @@ impl Own {
         (chain_keys, chain_values): &(Tensor<2>, Tensor<2>),
         nodes: usize,
         heads: usize,
-        hidden: Option<Tensor<4, Bool>>,
+        seen: Seen,
     ) -> Tensor<2> {
         let [rows, width] = self.query.dims();
-        let asking = rows / nodes;
-        let above = chain_keys.dims()[0];
-        let query =
-            scale_query(self.query.reshape([rows, heads, width / heads])).reshape([rows, width]);
-
-        // All nodes ask the chain at once: [1, h, N·Tq, A].
-        let chain_scores = node_heads(query.clone(), 1, heads)
-            .matmul(node_heads(chain_keys.clone(), 1, heads).swap_dims(2, 3))
-            .reshape([heads, nodes, asking, above])
-            .swap_dims(0, 1); // [N, h, Tq, A]
-        let own_scores = node_heads(query, nodes, heads)
-            .matmul(node_heads(self.key, nodes, heads).swap_dims(2, 3)); // [N, h, Tq, T]
-        let own_scores = match hidden {
-            Some(hidden) => {
-                let shape = own_scores.dims();
-                own_scores.mask_fill(hidden.expand(shape), f32::NEG_INFINITY)
-            }
-            None => own_scores,
-        };
-        let length = own_scores.dims()[3];
-        let weights = fused::softmax(Tensor::cat(vec![chain_scores, own_scores], 3));
-        let from_chain = weights
-            .clone()
-            .narrow(3, 0, above)
-            .swap_dims(0, 1)
-            .reshape([1, heads, rows, above])
-            .matmul(node_heads(chain_values.clone(), 1, heads)); // [1, h, N·Tq, c]
-        let from_own = weights
-            .narrow(3, above, length)
-            .matmul(node_heads(self.value, nodes, heads)); // [N, h, Tq, c]
-        merge_heads(from_chain).reshape([rows, width])
-            + merge_heads(from_own).reshape([rows, width])
+        let own = [self.query, self.key, self.value].map(|x| by_node(x, nodes));
+        let chain = [chain_keys.clone(), chain_values.clone()];
+        fused::attention_below(own, chain, heads, seen).reshape([rows, width])
     }
 
     /// Puts `count` copied rows before each node's own keys and values.
@@ -443,18 +409,10 @@ fn seen(nodes: usize, above: usize, length: usize) -> Seen {
     Some((0..nodes).flat_map(|_| of_node.clone()).collect())
 }
 
-/// `[1, 1, T, T]`, true above the diagonal.
-fn causal_mask(rows: usize, device: &Device) -> Tensor<4, Bool> {
-    let hidden: Vec<bool> = (0..rows)
-        .flat_map(|query| (0..rows).map(move |key| key > query))
-        .collect();
-    Tensor::from_data(TensorData::new(hidden, [1, 1, rows, rows]), device)
-}
-
-/// `[N·T, d]` -> `[N, h, T, c]`.
-fn node_heads(x: Tensor<2>, nodes: usize, heads: usize) -> Tensor<4> {
+/// `[N·T, d]` -> `[N, T, d]`.
+fn by_node(x: Tensor<2>, nodes: usize) -> Tensor<3> {
     let [rows, width] = x.dims();
-    split_heads(x.reshape([nodes, rows / nodes, width]), heads)
+    x.reshape([nodes, rows / nodes, width])
 }
 
 /// `x[range]`, without a copy where that is all of it.

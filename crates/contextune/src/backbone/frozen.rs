@@ -8,6 +8,8 @@ use contextune_kernel::convolution::{Windows, convolution};
 use contextune_kernel::product::{Epilogue, PackedMatrix};
 use contextune_kernel::winograd::Winograd;
 
+use super::fused;
+
 /// A matrix to multiply by from the right, and a bias.
 #[derive(Clone, Debug)]
 pub struct FrozenMatrix(Arc<Packed>);
@@ -21,9 +23,10 @@ struct Packed {
 }
 
 impl FrozenMatrix {
-    /// `weight` `[outputs, inputs]` as PyTorch stores it, `bias` `[outputs]`; `None` if one of them is being learned.
+    /// `weight` `[outputs, inputs]` as PyTorch stores it, `bias` `[outputs]`; `None` if one of them is being learned, or
+    /// lies on a device with products of its own.
     pub(super) fn new(weight: &Tensor<2>, bias: &Tensor<1>) -> Option<Self> {
-        if weight.is_tracked() || bias.is_tracked() {
+        if weight.is_tracked() || bias.is_tracked() || !fused::stand_for(&weight.device()) {
             return None;
         }
         let [_, inputs] = weight.dims();
@@ -70,9 +73,10 @@ enum Forward {
 }
 
 impl FrozenConvolution {
-    /// `weight` `[outputs, inputs, 3, 3]` as PyTorch stores it, `bias` `[outputs]`; `None` if one of them is being learned.
+    /// `weight` `[outputs, inputs, 3, 3]` as PyTorch stores it, `bias` `[outputs]`; `None` if one of them is being learned, or
+    /// lies on a device with products of its own.
     pub(super) fn new(weight: &Tensor<4>, bias: &Tensor<1>, stride: usize) -> Option<Self> {
-        if weight.is_tracked() || bias.is_tracked() {
+        if weight.is_tracked() || bias.is_tracked() || !fused::stand_for(&weight.device()) {
             return None;
         }
         let [_, inputs, ..] = weight.dims();

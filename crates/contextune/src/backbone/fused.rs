@@ -11,14 +11,20 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{Shape, Tensor, TensorData};
+use burn::tensor::{Device, Shape, Tensor, TensorData};
 use burn_flex::FlexTensor;
 
+use super::composed;
 use super::frozen::{FrozenConvolution, FrozenMatrix};
-use contextune_kernel::attention::{self as attention_kernel, Heads};
+use contextune_kernel::attention::{self as attention_kernel, Heads, Shared};
 use contextune_kernel::convolution as convolution_kernel;
 use contextune_kernel::product::{Epilogue, product};
 use contextune_kernel::rows;
+
+/// Whether the operations here stand for this device: they work in the memory of the processor.
+pub(super) fn stand_for(device: &Device) -> bool {
+    device.clone().inner() == Device::flex()
+}
 
 /// (x − mean) / √(variance + 1e-5) · weight + bias over the last axis; `x` `[.., width]`, `weight` and `bias` `[width]`.
 pub(super) fn layer_norm<const D: usize>(
@@ -26,6 +32,9 @@ pub(super) fn layer_norm<const D: usize>(
     weight: Tensor<1>,
     bias: Tensor<1>,
 ) -> Tensor<D> {
+    if !stand_for(&x.device()) {
+        return composed::layer_norm(x, weight, bias);
+    }
     Tensor::from_dispatch(<Dispatch as FusedOps>::fused_layer_norm(
         x.into_dispatch(),
         weight.into_dispatch(),
@@ -35,11 +44,17 @@ pub(super) fn layer_norm<const D: usize>(
 
 /// exp(x) / Σ exp(x) over the last axis.
 pub(super) fn softmax<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if !stand_for(&x.device()) {
+        return composed::softmax(x);
+    }
     Tensor::from_dispatch(<Dispatch as FusedOps>::fused_softmax(x.into_dispatch()))
 }
 
 /// u·σ(1.702·u) for each element.
 pub(super) fn quick_gelu<const D: usize>(u: Tensor<D>) -> Tensor<D> {
+    if !stand_for(&u.device()) {
+        return composed::quick_gelu(u);
+    }
     Tensor::from_dispatch(<Dispatch as FusedOps>::fused_quick_gelu(u.into_dispatch()))
 }
 
@@ -78,6 +93,9 @@ pub(super) fn rectified_convolution(x: Tensor<4>, layer: &FrozenConvolution) -> 
 
 /// The mean of each square of two by two, `[B, H, W, C]` -> `[B, H / 2, W / 2, C]`.
 pub(super) fn halve(x: Tensor<4>) -> Tensor<4> {
+    if !stand_for(&x.device()) {
+        return composed::halve(x);
+    }
     Tensor::from_dispatch(<Dispatch as FusedOps>::fused_halve(x.into_dispatch()))
 }
 
@@ -101,6 +119,9 @@ pub(super) fn attention(
     heads: usize,
     seen: Seen,
 ) -> Tensor<3> {
+    if !stand_for(&query.device()) {
+        return composed::attention(query, key, value, heads, seen);
+    }
     Tensor::from_dispatch(<Dispatch as FusedOps>::fused_attention(
         query.into_dispatch(),
         key.into_dispatch(),
@@ -110,7 +131,29 @@ pub(super) fn attention(
     ))
 }
 
-/// How many keys, from the first on, each query sees, `[B · Tq]`, at least one; `None`: all.
+/// The same for sequences that all see the rows `shared_key` and `shared_value` `[A, heads · c]` before their own.
+pub(super) fn attention_below(
+    [query, key, value]: [Tensor<3>; 3],
+    [shared_key, shared_value]: [Tensor<2>; 2],
+    heads: usize,
+    seen: Seen,
+) -> Tensor<3> {
+    if !stand_for(&query.device()) {
+        let (own, shared) = ([query, key, value], [shared_key, shared_value]);
+        return composed::attention_below(own, shared, heads, seen);
+    }
+    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_attention_below(
+        query.into_dispatch(),
+        key.into_dispatch(),
+        value.into_dispatch(),
+        shared_key.into_dispatch(),
+        shared_value.into_dispatch(),
+        heads,
+        seen,
+    ))
+}
+
+/// How many keys of its own sequence, from the first on, each query sees, `[B · Tq]`, at least one; `None`: all.
 pub(super) type Seen = Option<Arc<[usize]>>;
 
 /// Whether what is below zero becomes zero.
@@ -166,6 +209,16 @@ pub trait FusedOps: Backend {
         heads: usize,
         seen: Seen,
     ) -> FloatTensor<Self>;
+    /// See [`attention_below`].
+    fn fused_attention_below(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        shared_key: FloatTensor<Self>,
+        shared_value: FloatTensor<Self>,
+        heads: usize,
+        seen: Seen,
+    ) -> FloatTensor<Self>;
 }
 
 /// The same operations backward, for backends that compute.
@@ -212,6 +265,13 @@ pub trait FusedGradients: FusedOps {
         heads: usize,
         seen: Seen,
     ) -> [FloatTensor<Self>; 3];
+    /// Gradients of query, key, value, shared keys and shared values, from these and the output's gradient.
+    fn attention_below_inputs(
+        inputs: [FloatTensor<Self>; 5],
+        gradient: FloatTensor<Self>,
+        heads: usize,
+        seen: Seen,
+    ) -> [FloatTensor<Self>; 5];
 }
 
 impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
@@ -528,6 +588,71 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             OpsKind::UnTracked(step) => step.finish(output),
         }
     }
+
+    fn fused_attention_below(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        shared_key: FloatTensor<Self>,
+        shared_value: FloatTensor<Self>,
+        heads: usize,
+        seen: Seen,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct AttentionBelow;
+
+        impl<B: FusedGradients> Backward<B, 5> for AttentionBelow {
+            type State = ([FloatTensor<B>; 5], usize, Seen);
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, 5>,
+                gradients: &mut Gradients,
+                _checkpointer: &mut Checkpointer,
+            ) {
+                let gradient = gradients.consume::<B>(&ops.node);
+                let (inputs, heads, seen) = ops.state;
+                let of_inputs = B::attention_below_inputs(inputs, gradient, heads, seen);
+                for (node, of_input) in ops.parents.into_iter().zip(of_inputs) {
+                    if let Some(node) = node {
+                        gradients.register::<B>(node.id, of_input);
+                    }
+                }
+            }
+        }
+
+        let (query, query_node) = query.into_parts();
+        let (key, key_node) = key.into_parts();
+        let (value, value_node) = value.into_parts();
+        let (shared_key, shared_key_node) = shared_key.into_parts();
+        let (shared_value, shared_value_node) = shared_value.into_parts();
+        let inputs = [query, key, value, shared_key, shared_value];
+        let [query, key, value, shared_key, shared_value] = inputs.clone();
+        let output = B::fused_attention_below(
+            query,
+            key,
+            value,
+            shared_key,
+            shared_value,
+            heads,
+            seen.clone(),
+        );
+        let nodes = [
+            query_node,
+            key_node,
+            value_node,
+            shared_key_node,
+            shared_value_node,
+        ];
+        match AttentionBelow
+            .prepare::<C>(nodes)
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(step) => step.finish((inputs, heads, seen), output),
+            OpsKind::UnTracked(step) => step.finish(output),
+        }
+    }
 }
 
 /// What the backward pass must know of an output: where it was cut off, if it was.
@@ -623,6 +748,31 @@ impl FusedOps for Flex {
         let heads = laid_out(&query, &key, heads, seen.as_deref());
         let output =
             attention_kernel::attention(heads, numbers(&query), numbers(&key), numbers(&value));
+        tensor(output, query.shape())
+    }
+
+    fn fused_attention_below(
+        query: FlexTensor,
+        key: FlexTensor,
+        value: FlexTensor,
+        shared_key: FlexTensor,
+        shared_value: FlexTensor,
+        heads: usize,
+        seen: Seen,
+    ) -> FlexTensor {
+        let inputs = [query, key, value, shared_key, shared_value];
+        let [query, key, value, shared_key, shared_value] =
+            inputs.map(|tensor| tensor.to_contiguous());
+        let output = attention_kernel::attention_below(
+            laid_out(&query, &key, heads, seen.as_deref()),
+            Shared {
+                keys: numbers(&shared_key),
+                values: numbers(&shared_value),
+            },
+            numbers(&query),
+            numbers(&key),
+            numbers(&value),
+        );
         tensor(output, query.shape())
     }
 }
@@ -729,6 +879,34 @@ impl FusedGradients for Flex {
             tensor(of_value, value.shape()),
         ]
     }
+
+    fn attention_below_inputs(
+        inputs: [FlexTensor; 5],
+        gradient: FlexTensor,
+        heads: usize,
+        seen: Seen,
+    ) -> [FlexTensor; 5] {
+        let inputs = inputs.map(|tensor| tensor.to_contiguous());
+        let gradient = gradient.to_contiguous();
+        let [query, key, value, shared_key, shared_value] = &inputs;
+        let [of_query, of_key, of_value, of_shared_key, of_shared_value] =
+            attention_kernel::attention_below_gradients(
+                laid_out(query, key, heads, seen.as_deref()),
+                Shared {
+                    keys: numbers(shared_key),
+                    values: numbers(shared_value),
+                },
+                [numbers(query), numbers(key), numbers(value)],
+                numbers(&gradient),
+            );
+        [
+            tensor(of_query, query.shape()),
+            tensor(of_key, key.shape()),
+            tensor(of_value, value.shape()),
+            tensor(of_shared_key, shared_key.shape()),
+            tensor(of_shared_value, shared_value.shape()),
+        ]
+    }
 }
 
 fn numbers(x: &FlexTensor) -> &[f32] {
@@ -770,8 +948,8 @@ fn laid_out<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::ops::{AvgPoolOptions, ConvOptions};
-    use burn::tensor::{Bool, Device, Distribution, activation, module};
+    use burn::tensor::ops::ConvOptions;
+    use burn::tensor::{Distribution, activation, module};
 
     fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
         Tensor::random(shape, Distribution::Normal(0.3, 2.0), &Device::flex())
@@ -810,11 +988,7 @@ mod tests {
         compare(
             [random([37, 45]), random([1, 45]), random([1, 45])],
             |[x, weight, bias]| layer_norm(x, weight.reshape([45]), bias.reshape([45])),
-            |[x, weight, bias]| {
-                let centred = x.clone() - x.mean_dim(1);
-                let variance = centred.clone().square().mean_dim(1);
-                centred / (variance + 1e-5).sqrt() * weight + bias
-            },
+            |[x, weight, bias]| composed::layer_norm(x, weight.reshape([45]), bias.reshape([45])),
         );
     }
 
@@ -823,7 +997,7 @@ mod tests {
         compare(
             [random([37, 45])],
             |[x]| softmax(x),
-            |[x]| activation::softmax(x, 1),
+            |[x]| composed::softmax(x),
         );
     }
 
@@ -832,7 +1006,7 @@ mod tests {
         compare(
             [random([37, 45])],
             |[u]| quick_gelu(u),
-            |[u]| u.clone() * activation::sigmoid(u * 1.702),
+            |[u]| composed::quick_gelu(u),
         );
     }
 
@@ -864,42 +1038,43 @@ mod tests {
     #[test]
     fn attention_equals_the_composed_one() {
         let (batch, queries, keys, heads, channels) = (3, 4, 7, 2, 5);
-        let seen: Vec<usize> = (0..batch * queries).map(|i| 1 + i * 5 % keys).collect();
-        let hidden: Vec<bool> = seen
-            .iter()
-            .flat_map(|&seen| (0..keys).map(move |key| key >= seen))
-            .collect();
-        let hidden = TensorData::new(hidden, [batch, 1, queries, keys]);
-        let hidden = Tensor::<4, Bool>::from_data(hidden, &Device::flex());
-        let split = |x: Tensor<3>| {
-            let [batch, rows, _] = x.dims();
-            x.reshape([batch, rows, heads, channels]).swap_dims(1, 2)
-        };
-        for masked in [false, true] {
+        let seen: Arc<[usize]> = (0..batch * queries).map(|i| 1 + i * 5 % keys).collect();
+        for seen in [None, Some(seen)] {
             compare(
                 [
                     random([batch, queries, heads * channels]),
                     random([batch, keys, heads * channels]),
                     random([batch, keys, heads * channels]),
                 ],
-                |[query, key, value]| {
-                    let seen = masked.then(|| seen.clone().into());
-                    attention(query, key, value, heads, seen)
+                |[query, key, value]| attention(query, key, value, heads, seen.clone()),
+                |[query, key, value]| composed::attention(query, key, value, heads, seen.clone()),
+            );
+        }
+    }
+
+    #[test]
+    fn attention_below_shared_rows_equals_the_composed_one() {
+        // More sequences than one task takes.
+        let (batch, queries, keys, heads, channels) = (40, 3, 4, 2, 5);
+        let width = heads * channels;
+        let rows = |x: Tensor<3>| x.squeeze_dim::<2>(0);
+        let seen: Arc<[usize]> = (0..batch * queries).map(|i| 1 + i * 5 % keys).collect();
+        for seen in [None, Some(seen)] {
+            compare(
+                [
+                    random([batch, queries, width]),
+                    random([batch, keys, width]),
+                    random([batch, keys, width]),
+                    random([1, 7, width]),
+                    random([1, 7, width]),
+                ],
+                |[query, key, value, shared_key, shared_value]| {
+                    let shared = [rows(shared_key), rows(shared_value)];
+                    attention_below([query, key, value], shared, heads, seen.clone())
                 },
-                |[query, key, value]| {
-                    let scores = split(query).matmul(split(key).swap_dims(2, 3));
-                    let scores = scores / (channels as f32).sqrt();
-                    let scores = match masked {
-                        true => {
-                            let shape = scores.dims();
-                            scores.mask_fill(hidden.clone().expand(shape), f32::NEG_INFINITY)
-                        }
-                        false => scores,
-                    };
-                    activation::softmax(scores, 3)
-                        .matmul(split(value))
-                        .swap_dims(1, 2)
-                        .reshape([batch, queries, heads * channels])
+                |[query, key, value, shared_key, shared_value]| {
+                    let shared = [rows(shared_key), rows(shared_value)];
+                    composed::attention_below([query, key, value], shared, heads, seen.clone())
                 },
             );
         }
@@ -940,10 +1115,7 @@ mod tests {
         compare(
             [random([2, 6, 8, 5])],
             |[x]| halve(x),
-            |[x]| {
-                let x = x.permute([0, 3, 1, 2]);
-                module::avg_pool2d(x, AvgPoolOptions::new([2, 2])).permute([0, 2, 3, 1])
-            },
+            |[x]| composed::halve(x),
         );
     }
 }

@@ -4,6 +4,7 @@
 //! and the forest walk behind [`TextTower::encode`] (prompts that share rows, laid out by [`PromptLayout`]).
 
 mod clip;
+mod composed;
 mod config;
 mod forest;
 mod frozen;

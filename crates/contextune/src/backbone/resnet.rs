@@ -101,7 +101,7 @@ fn pointwise<S: ParameterSource>(
 #[derive(Clone, Debug)]
 enum Convolution {
     Frozen(FrozenConvolution),
-    Trained {
+    Plain {
         /// `[outputs, inputs, 3, 3]`
         weight: Box<Tensor<4>>,
         /// `[outputs]`
@@ -121,7 +121,7 @@ impl Convolution {
         let (weight, bias) = folded(source, names, inputs, outputs, 3)?;
         Ok(match FrozenConvolution::new(&weight, &bias, stride) {
             Some(layer) => Self::Frozen(layer),
-            None => Self::Trained {
+            None => Self::Plain {
                 weight: Box::new(weight),
                 bias: Box::new(bias),
                 stride,
@@ -133,7 +133,7 @@ impl Convolution {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         match self {
             Self::Frozen(layer) => fused::rectified_convolution(x, layer),
-            Self::Trained {
+            Self::Plain {
                 weight,
                 bias,
                 stride,

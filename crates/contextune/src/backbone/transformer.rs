@@ -37,8 +37,8 @@ impl LayerNorm {
 pub enum Linear {
     /// Weights that never change, packed.
     Frozen(FrozenMatrix),
-    /// Weights that are being learned.
-    Trained {
+    /// Weights that are being learned, or that lie on a device with products of its own.
+    Plain {
         /// `[outputs, inputs]`
         weight: Box<Tensor<2>>,
         /// `[outputs]`
@@ -63,7 +63,7 @@ impl Linear {
     pub(super) fn new(weight: Tensor<2>, bias: Tensor<1>) -> Self {
         match FrozenMatrix::new(&weight, &bias) {
             Some(layer) => Self::Frozen(layer),
-            None => Self::Trained {
+            None => Self::Plain {
                 weight: Box::new(weight),
                 bias: Box::new(bias),
             },
@@ -74,7 +74,7 @@ impl Linear {
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Frozen(layer) => fused::linear(x, layer, Rectify::No),
-            Self::Trained { weight, bias } => {
+            Self::Plain { weight, bias } => {
                 let weight = weight.as_ref().clone().transpose();
                 module::linear(x, weight, Some(bias.as_ref().clone()))
             }
@@ -85,7 +85,7 @@ impl Linear {
     pub(super) fn forward_rectified<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Frozen(layer) => fused::linear(x, layer, Rectify::Yes),
-            Self::Trained { .. } => activation::relu(self.forward(x)),
+            Self::Plain { .. } => activation::relu(self.forward(x)),
         }
     }
 
@@ -97,7 +97,7 @@ impl Linear {
     ) -> Tensor<D> {
         match self {
             Self::Frozen(layer) => fused::linear_add(x, residual, layer, Rectify::No),
-            Self::Trained { .. } => residual + self.forward(x),
+            Self::Plain { .. } => residual + self.forward(x),
         }
     }
 
@@ -109,7 +109,7 @@ impl Linear {
     ) -> Tensor<D> {
         match self {
             Self::Frozen(layer) => fused::linear_add(x, residual, layer, Rectify::Yes),
-            Self::Trained { .. } => activation::relu(residual + self.forward(x)),
+            Self::Plain { .. } => activation::relu(residual + self.forward(x)),
         }
     }
 }
@@ -186,23 +186,4 @@ fn activate<const D: usize>(u: Tensor<D>, kind: Activation) -> Tensor<D> {
         Activation::QuickGelu => fused::quick_gelu(u),
         Activation::Gelu => activation::gelu(u),
     }
-}
-
-/// `[B, T, d]` -> `[B, heads, T, d / heads]`.
-pub fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
-    let [batch, rows, width] = x.dims();
-    x.reshape([batch, rows, heads, width / heads])
-        .swap_dims(1, 2)
-}
-
-/// `[B, heads, T, c]` -> `[B, T, heads · c]`.
-pub fn merge_heads(x: Tensor<4>) -> Tensor<3> {
-    let [batch, heads, rows, channels] = x.dims();
-    x.swap_dims(1, 2).reshape([batch, rows, heads * channels])
-}
-
-/// q/√c: scaling the queries costs less than scaling the scores. The last axis is c.
-pub fn scale_query<const D: usize>(query: Tensor<D>) -> Tensor<D> {
-    let channels = query.dims()[D - 1];
-    query / (channels as f32).sqrt()
 }

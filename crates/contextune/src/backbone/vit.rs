@@ -14,7 +14,7 @@ use crate::indices::indices;
 enum PatchEmbedding {
     Frozen(FrozenMatrix),
     /// `[d, 3, patch, patch]`
-    Trained(Box<Tensor<4>>),
+    Plain(Box<Tensor<4>>),
 }
 
 impl PatchEmbedding {
@@ -24,7 +24,7 @@ impl PatchEmbedding {
         let bias = Tensor::zeros([width], &weight.device());
         match FrozenMatrix::new(&weight.clone().flatten::<2>(1, 3), &bias) {
             Some(layer) => Self::Frozen(layer),
-            None => Self::Trained(Box::new(weight)),
+            None => Self::Plain(Box::new(weight)),
         }
     }
 
@@ -32,7 +32,7 @@ impl PatchEmbedding {
     fn forward(&self, pixels: Tensor<4>, patch: usize) -> Tensor<3> {
         match self {
             Self::Frozen(layer) => fused::patches(pixels, layer, patch),
-            Self::Trained(weight) => {
+            Self::Plain(weight) => {
                 let options = ConvOptions::new([patch, patch], [0, 0], [1, 1], 1);
                 module::conv2d(pixels, weight.as_ref().clone(), None, options)
                     .flatten::<3>(2, 3) // [B, d, patches]
