@@ -64,14 +64,6 @@ pub fn layer_norm_parameters(x: &[f32], gradient: &[f32], width: usize) -> (Vec<
         )
 }
 
-/// exp(x) / Σ exp(x) for each row of `width` numbers.
-pub fn softmax(x: &[f32], width: usize) -> Vec<f32> {
-    by_rows(width, [x], |[x], y| {
-        y.copy_from_slice(x);
-        softmax_in_place(y, 1.0);
-    })
-}
-
 /// exp(scale · x) / Σ exp(scale · x).
 #[inline(always)]
 pub fn softmax_in_place(x: &mut [f32], scale: f32) {
@@ -83,16 +75,6 @@ pub fn softmax_in_place(x: &mut [f32], scale: f32) {
     for x in x {
         *x *= inverse;
     }
-}
-
-/// Gradient of a softmax's input from its output and that one's gradient.
-pub fn softmax_input(output: &[f32], gradient: &[f32], width: usize) -> Vec<f32> {
-    by_rows(width, [output, gradient], |[p, g], out| {
-        let mean = sum(p.len(), |i| p[i] * g[i]);
-        for ((out, p), g) in out.iter_mut().zip(p).zip(g) {
-            *out = p * (g - mean);
-        }
-    })
 }
 
 /// u·σ(1.702·u).

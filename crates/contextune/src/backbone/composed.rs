@@ -16,11 +16,6 @@ pub(super) fn layer_norm<const D: usize>(
     centred / (variance + 1e-5).sqrt() * weight.unsqueeze() + bias.unsqueeze()
 }
 
-/// See [`super::fused::softmax`].
-pub(super) fn softmax<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    activation::softmax(x, D - 1)
-}
-
 /// See [`super::fused::quick_gelu`].
 pub(super) fn quick_gelu<const D: usize>(u: Tensor<D>) -> Tensor<D> {
     u.clone() * activation::sigmoid(u * 1.702)
@@ -83,7 +78,7 @@ pub(super) fn attention(
         }
         None => scores,
     };
-    softmax(scores)
+    activation::softmax(scores, 3)
         .matmul(split(value)) // [B, h, Tq, c]
         .swap_dims(1, 2)
         .reshape([batch, queries, width])

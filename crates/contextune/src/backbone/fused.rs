@@ -1,6 +1,6 @@
 //! What happens between and in the frozen layers, as one pass forward and one pass backward each.
 //!
-//! Burn composes layer norm, softmax, attention and QuickGELU of elementary operations, each with its own buffer; on a CPU
+//! Burn composes layer norm, attention and QuickGELU of elementary operations, each with its own buffer; on a CPU
 //! that costs as much as the products themselves. Here they are operations of their own, with their own gradients. Products
 //! with frozen weights read these packed, and give no gradient to them.
 
@@ -40,14 +40,6 @@ pub(super) fn layer_norm<const D: usize>(
         weight.into_dispatch(),
         bias.into_dispatch(),
     ))
-}
-
-/// exp(x) / Σ exp(x) over the last axis.
-pub(super) fn softmax<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    if !stand_for(&x.device()) {
-        return composed::softmax(x);
-    }
-    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_softmax(x.into_dispatch()))
 }
 
 /// u·σ(1.702·u) for each element.
@@ -174,8 +166,6 @@ pub trait FusedOps: Backend {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
-    /// See [`softmax`].
-    fn fused_softmax(x: FloatTensor<Self>) -> FloatTensor<Self>;
     /// See [`quick_gelu`].
     fn fused_quick_gelu(u: FloatTensor<Self>) -> FloatTensor<Self>;
     /// See [`linear`].
@@ -234,8 +224,6 @@ pub trait FusedGradients: FusedOps {
         x: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
-    /// Gradient of the input, from the output and its gradient.
-    fn softmax_input(output: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
     /// Gradient of the input, from input and the output's gradient.
     fn quick_gelu_input(u: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
     /// Gradient of the input, from the output's.
@@ -321,33 +309,6 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             .stateful()
         {
             OpsKind::Tracked(step) => step.finish((x, weight), output),
-            OpsKind::UnTracked(step) => step.finish(output),
-        }
-    }
-
-    fn fused_softmax(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct Softmax;
-
-        impl<B: FusedGradients> Backward<B, 1> for Softmax {
-            type State = FloatTensor<B>;
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 1>,
-                gradients: &mut Gradients,
-                _checkpointer: &mut Checkpointer,
-            ) {
-                unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
-                    B::softmax_input(ops.state, gradient)
-                });
-            }
-        }
-
-        let (x, node) = x.into_parts();
-        let output = B::fused_softmax(x);
-        match Softmax.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(step) => step.finish(output.clone(), output),
             OpsKind::UnTracked(step) => step.finish(output),
         }
     }
@@ -677,11 +638,6 @@ impl FusedOps for Flex {
         tensor(output, x.shape())
     }
 
-    fn fused_softmax(x: FlexTensor) -> FlexTensor {
-        let x = x.to_contiguous();
-        tensor(rows::softmax(numbers(&x), last_axis(&x)), x.shape())
-    }
-
     fn fused_quick_gelu(u: FlexTensor) -> FlexTensor {
         let u = u.to_contiguous();
         tensor(rows::quick_gelu(numbers(&u)), u.shape())
@@ -790,13 +746,6 @@ impl FusedGradients for Flex {
         let (of_weight, of_bias) =
             rows::layer_norm_parameters(numbers(&x), numbers(&gradient), width);
         (tensor(of_weight, [width]), tensor(of_bias, [width]))
-    }
-
-    fn softmax_input(output: FlexTensor, gradient: FlexTensor) -> FlexTensor {
-        let (output, gradient) = (output.to_contiguous(), gradient.to_contiguous());
-        let width = last_axis(&output);
-        let of_x = rows::softmax_input(numbers(&output), numbers(&gradient), width);
-        tensor(of_x, output.shape())
     }
 
     fn quick_gelu_input(u: FlexTensor, gradient: FlexTensor) -> FlexTensor {
@@ -989,15 +938,6 @@ mod tests {
             [random([37, 45]), random([1, 45]), random([1, 45])],
             |[x, weight, bias]| layer_norm(x, weight.reshape([45]), bias.reshape([45])),
             |[x, weight, bias]| composed::layer_norm(x, weight.reshape([45]), bias.reshape([45])),
-        );
-    }
-
-    #[test]
-    fn softmax_equals_the_composed_one() {
-        compare(
-            [random([37, 45])],
-            |[x]| softmax(x),
-            |[x]| composed::softmax(x),
         );
     }
 
