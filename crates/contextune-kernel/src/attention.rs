@@ -109,29 +109,27 @@ pub fn attention_gradients(
         .zip(of_value.par_chunks_mut(asked))
         .enumerate()
         .for_each(|(b, ((of_query, of_key), of_value))| {
-            let own = |rows: &'_ [f32], length: usize| rows[b * length..(b + 1) * length].to_vec();
-            let (query, gradient) = (own(query, asking), own(gradient, asking));
-            let (key, value) = (own(key, asked), own(value, asked));
+            let [query, gradient] = [query, gradient].map(|rows| &rows[b * asking..][..asking]);
+            let [key, value] = [key, value].map(|rows| &rows[b * asked..][..asked]);
             let (queries, keys, channels) = (heads.queries, heads.keys, heads.channels);
             let mut on_queries = vec![0.0; queries * channels];
             let mut on_keys = vec![0.0; keys * channels];
             for head in 0..heads.heads {
-                let weights = heads.weights(b, head, &query, &key); // P
+                let weights = heads.weights(b, head, query, key); // P
 
                 // dV = Pᵀ·dO
                 let turned = transpose(&weights, keys);
-                let right = PackedMatrix::of_rows(queries, channels, |row| {
-                    heads.head(&gradient, row, head)
-                });
+                let right =
+                    PackedMatrix::of_rows(queries, channels, |row| heads.head(gradient, row, head));
                 let left: Vec<_> = turned.chunks_exact(queries).collect();
                 small_product(&left, &right, &mut on_keys);
                 scatter(&heads, &on_keys, head, of_value);
 
                 // dS = P ∘ (dP − Σ P ∘ dP) / √c with dP = dO·Vᵀ
                 let right =
-                    PackedMatrix::of_columns(channels, keys, |row| heads.head(&value, row, head));
+                    PackedMatrix::of_columns(channels, keys, |row| heads.head(value, row, head));
                 let left: Vec<_> = (0..queries)
-                    .map(|row| heads.head(&gradient, row, head))
+                    .map(|row| heads.head(gradient, row, head))
                     .collect();
                 let mut scores = vec![0.0; queries * keys];
                 small_product(&left, &right, &mut scores);
@@ -141,20 +139,17 @@ pub fn attention_gradients(
                     .zip(weights.chunks_exact(keys))
                 {
                     let mean: f32 = scores.iter().zip(weights).map(|(s, w)| s * w).sum();
-                    for (score, weight) in scores.iter_mut().zip(weights) {
-                        *score = weight * (*score - mean) * scale;
-                    }
+                    through_softmax(scores, weights, mean, scale);
                 }
 
                 // dQ = dS·K, dK = dSᵀ·Q
-                let right =
-                    PackedMatrix::of_rows(keys, channels, |row| heads.head(&key, row, head));
+                let right = PackedMatrix::of_rows(keys, channels, |row| heads.head(key, row, head));
                 let left: Vec<_> = scores.chunks_exact(keys).collect();
                 small_product(&left, &right, &mut on_queries);
                 scatter(&heads, &on_queries, head, of_query);
                 let turned = transpose(&scores, keys);
                 let right =
-                    PackedMatrix::of_rows(queries, channels, |row| heads.head(&query, row, head));
+                    PackedMatrix::of_rows(queries, channels, |row| heads.head(query, row, head));
                 let left: Vec<_> = turned.chunks_exact(queries).collect();
                 small_product(&left, &right, &mut on_keys);
                 scatter(&heads, &on_keys, head, of_key);
@@ -420,12 +415,8 @@ fn backward_of_head(
                 }
                 // dS = P ∘ (dP − Σ P ∘ dP) / √c
                 let mean = dot(on_shared, shared_weights) + dot(&on_own, own_weights);
-                for (score, weight) in on_shared.iter_mut().zip(shared_weights) {
-                    *score = weight * (*score - mean) * scale;
-                }
-                for (score, weight) in on_own.iter_mut().zip(own_weights) {
-                    *score = weight * (*score - mean) * scale;
-                }
+                through_softmax(on_shared, shared_weights, mean, scale);
+                through_softmax(&mut on_own, own_weights, mean, scale);
                 // dK += dSᵀ·Q, dV += Pᵀ·dO
                 for (place, (score, weight)) in on_shared.iter().zip(shared_weights).enumerate() {
                     let place = heads.place(place, head);
@@ -448,6 +439,14 @@ fn backward_of_head(
     small_product(&left, &shared.keys, &mut on_queries);
     for (row, values) in on_queries.chunks_exact(heads.channels).enumerate() {
         add_scaled(&mut of_query[heads.place(row, head)], 1.0, values);
+    }
+}
+
+/// From dP to dS = P ∘ (dP − mean) · scale, in place.
+#[inline(always)]
+fn through_softmax(scores: &mut [f32], weights: &[f32], mean: f32, scale: f32) {
+    for (score, weight) in scores.iter_mut().zip(weights) {
+        *score = weight * (*score - mean) * scale;
     }
 }
 

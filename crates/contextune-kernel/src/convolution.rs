@@ -62,7 +62,12 @@ pub fn convolution(
     weight: &PackedMatrix,
     epilogue: Epilogue<'_>,
 ) -> Vec<f32> {
-    let padded = pad(x, windows);
+    let padded = pad(
+        x,
+        [windows.height, windows.width * windows.channels],
+        [windows.padded_picture(), windows.padded_row()],
+        windows.channels,
+    );
     let [height, width] = windows.output();
     let length = KERNEL * windows.channels;
     let rows = windows.batch * height * width;
@@ -143,21 +148,27 @@ pub fn halve_gradient(gradient: &[f32], width: usize, channels: usize) -> Vec<f3
     output
 }
 
-/// Zeros around each picture.
-fn pad(x: &[f32], windows: Windows) -> Vec<f32> {
-    let row = windows.width * windows.channels;
-    let mut padded = vec![0.0; windows.batch * windows.padded_picture()];
-    padded
-        .par_chunks_mut(windows.padded_picture())
-        .zip(x.par_chunks(windows.height * row))
-        .for_each(|(padded, x)| {
-            let rows = padded.chunks_exact_mut(windows.padded_row());
-            for (padded, x) in rows.skip(PADDING).zip(x.chunks_exact(row)) {
-                let start = PADDING * windows.channels;
-                padded[start..start + row].copy_from_slice(x);
+/// Zeros around pictures of `[height, line]` numbers: each begins in the second line of `padded_line` numbers, behind one
+/// pixel, in `padded` numbers in all.
+pub(crate) fn pad(
+    x: &[f32],
+    [height, line]: [usize; 2],
+    [padded, padded_line]: [usize; 2],
+    channels: usize,
+) -> Vec<f32> {
+    let pictures = x.len() / (height * line).max(1);
+    let mut output = vec![0.0; pictures * padded];
+    output
+        .par_chunks_mut(padded)
+        .zip(x.par_chunks(height * line))
+        .for_each(|(output, x)| {
+            let lines = output.chunks_exact_mut(padded_line);
+            for (output, x) in lines.skip(PADDING).zip(x.chunks_exact(line)) {
+                let start = PADDING * channels;
+                output[start..start + line].copy_from_slice(x);
             }
         });
-    padded
+    output
 }
 
 /// Each picture without what is around it.

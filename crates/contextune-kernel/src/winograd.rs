@@ -5,6 +5,7 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use crate::convolution::pad;
 use crate::product::{PackedMatrix, small_product};
 use crate::{ARCH, lanes};
 
@@ -20,7 +21,6 @@ const LEAST_SQUARES: usize = 96;
 pub struct Winograd {
     /// One matrix `[inputs, outputs]` for each place of a transformed square.
     weights: Vec<PackedMatrix>,
-    bias: Vec<f32>,
     inputs: usize,
     outputs: usize,
 }
@@ -28,8 +28,8 @@ pub struct Winograd {
 impl Winograd {
     /// Of a weight `[outputs, 3 · 3 · inputs]`, a window's numbers line by line, channels last; `None` where vectors of
     /// channels do not come out even.
-    pub fn new(weight: &[f32], bias: &[f32], inputs: usize) -> Option<Self> {
-        let outputs = bias.len();
+    pub fn new(weight: &[f32], inputs: usize) -> Option<Self> {
+        let outputs = weight.len() / (9 * inputs).max(1);
         if !inputs.is_multiple_of(lanes()) || !outputs.is_multiple_of(lanes()) || inputs == 0 {
             return None;
         }
@@ -57,14 +57,14 @@ impl Winograd {
             .collect();
         Some(Self {
             weights,
-            bias: bias.to_vec(),
             inputs,
             outputs,
         })
     }
 
-    /// `x` `[batch, height, width, inputs]` -> `[batch, height, width, outputs]`; what is below zero becomes zero.
-    pub fn rectified(&self, x: &[f32], height: usize, width: usize) -> Vec<f32> {
+    /// `x` `[batch, height, width, inputs]` -> `[batch, height, width, outputs]`, `bias` `[outputs]` added; what is below zero
+    /// becomes zero.
+    pub fn rectified(&self, x: &[f32], bias: &[f32], height: usize, width: usize) -> Vec<f32> {
         let batch = x.len() / (height * width * self.inputs).max(1);
         let grid = Grid {
             rows: height.div_ceil(2),
@@ -72,7 +72,15 @@ impl Winograd {
             height,
             width,
         };
-        let padded = grid.pad(x, self.inputs);
+        let padded = pad(
+            x,
+            [height, width * self.inputs],
+            [
+                grid.padded_picture(self.inputs),
+                grid.padded_line(self.inputs),
+            ],
+            self.inputs,
+        );
         let mut output = vec![0.0; batch * height * width * self.outputs];
         if output.is_empty() {
             return output;
@@ -96,13 +104,20 @@ impl Winograd {
                 let first = task * units * rows_of_unit;
                 let lines = output.len() / (width * self.outputs);
                 let rows = lines / lines_of_unit * rows_of_unit;
-                self.task(&padded, grid, first..first + rows, output);
+                self.task(&padded, grid, first..first + rows, bias, output);
             });
         output
     }
 
     /// Rows of squares, counted over all pictures.
-    fn task(&self, padded: &[f32], grid: Grid, rows: std::ops::Range<usize>, output: &mut [f32]) {
+    fn task(
+        &self,
+        padded: &[f32],
+        grid: Grid,
+        rows: std::ops::Range<usize>,
+        bias: &[f32],
+        output: &mut [f32],
+    ) {
         let squares = rows.len() * grid.columns;
         let mut transformed = vec![0.0; PLACES * squares * self.inputs]; // [16, squares, inputs]
         ARCH.dispatch(TransformInputs {
@@ -125,7 +140,7 @@ impl Winograd {
             products: &products,
             grid,
             first_row: rows.start,
-            bias: &self.bias,
+            bias,
             output,
         });
     }
@@ -149,23 +164,6 @@ impl Grid {
     /// Numbers of a padded picture.
     fn padded_picture(&self, channels: usize) -> usize {
         (2 * self.rows + 2) * self.padded_line(channels)
-    }
-
-    /// Zeros around each picture, as many as whole squares need.
-    fn pad(&self, x: &[f32], channels: usize) -> Vec<f32> {
-        let line = self.width * channels;
-        let pictures = x.len() / (self.height * line).max(1);
-        let mut padded = vec![0.0; pictures * self.padded_picture(channels)];
-        padded
-            .par_chunks_mut(self.padded_picture(channels))
-            .zip(x.par_chunks(self.height * line))
-            .for_each(|(padded, x)| {
-                let lines = padded.chunks_exact_mut(self.padded_line(channels));
-                for (padded, x) in lines.skip(1).zip(x.chunks_exact(line)) {
-                    padded[channels..channels + line].copy_from_slice(x);
-                }
-            });
-        padded
     }
 }
 
@@ -327,8 +325,8 @@ mod tests {
             let x: Vec<f32> = (0..batch * height * width * inputs).map(value).collect();
             let weight: Vec<f32> = (0..9 * inputs * outputs).map(|i| value(3 * i) / 10.0).collect();
             let bias: Vec<f32> = (0..outputs).map(|i| value(5 * i)).collect();
-            let winograd = Winograd::new(&weight, &bias, inputs).unwrap();
-            let actual = winograd.rectified(&x, height, width);
+            let winograd = Winograd::new(&weight, inputs).unwrap();
+            let actual = winograd.rectified(&x, &bias, height, width);
             let epilogue = Epilogue { bias: Some(&bias), residual: None, rectify: true };
             let windows = Windows::new([batch, height, width, inputs], 1);
             let expected = convolution(&x, windows, &PackedMatrix::transposed(&weight, 9 * inputs), epilogue);

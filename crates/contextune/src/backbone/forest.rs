@@ -55,24 +55,19 @@ struct Group {
     length: usize,
     read_out: bool,
     ancestors: Ancestors,
+    /// Which of the keys before it in its node, copied ones included, each row sees; a row that is read out sees all.
+    seen: Seen,
 }
 
-/// What lies above the nodes of a group, and which keys their rows see; a row that is read out sees all.
 #[derive(Debug)]
 enum Ancestors {
-    None {
-        seen: Seen,
-    },
-    Shared {
-        /// One chain above all nodes, an index into `Pass::chains`.
-        chain: usize,
-        seen: Seen,
-    },
+    None,
+    /// One chain above all nodes, an index into `Pass::chains`.
+    Shared(usize),
+    /// `count` rows above each node, copied for it: indices into known + packed rows, `[nodes · count]`.
     Copied {
-        /// `count` rows above each node, copied for it: indices into known + packed rows, `[nodes · count]`.
         rows: Box<Tensor<1, Int>>,
         count: usize,
-        seen: Seen,
     },
 }
 
@@ -164,16 +159,13 @@ impl Pass {
         let mut groups = Vec::new();
         for (rows, read_out, length, parent, nodes) in shared {
             let ancestors = match parent {
-                None => Ancestors::None {
-                    seen: seen(nodes.len(), 0, length),
-                },
-                Some(parent) => Ancestors::Shared {
-                    chain: *chain_of_parent.entry(parent).or_insert_with(|| {
+                None => Ancestors::None,
+                Some(parent) => {
+                    Ancestors::Shared(*chain_of_parent.entry(parent).or_insert_with(|| {
                         chains.push(indices(ancestor_rows(parent), device));
                         chains.len() - 1
-                    }),
-                    seen: seen(nodes.len(), 0, length),
-                },
+                    }))
+                }
             };
             groups.push(Group {
                 rows,
@@ -181,6 +173,7 @@ impl Pass {
                 length,
                 read_out,
                 ancestors,
+                seen: seen(nodes.len(), 0, length),
             });
         }
         for (rows, read_out, length, count, nodes) in copied {
@@ -196,8 +189,8 @@ impl Pass {
                 ancestors: Ancestors::Copied {
                     rows: Box::new(indices(copies, device)),
                     count,
-                    seen: seen(nodes.len(), count, length),
                 },
+                seen: seen(nodes.len(), count, length),
             });
         }
         Self {
@@ -316,20 +309,19 @@ impl Pass {
                 value: take_rows(&value, group.rows.clone()),
             };
             first_query += queries;
-            let whole = asking == group.length;
+            let seen = match asking == group.length {
+                true => group.seen.clone(),
+                false => None,
+            };
             outputs.push(match &group.ancestors {
-                Ancestors::None { seen } => {
-                    own.attend(group.nodes, heads, whole.then(|| seen.clone()).flatten())
-                }
-                Ancestors::Shared { chain, seen } => {
-                    let seen = whole.then(|| seen.clone()).flatten();
+                Ancestors::None => own.attend(group.nodes, heads, seen),
+                Ancestors::Shared(chain) => {
                     own.attend_below(&chains[*chain], group.nodes, heads, seen)
                 }
-                Ancestors::Copied { rows, count, seen } => {
+                Ancestors::Copied { rows, count } => {
                     let rows = rows.as_ref();
                     let keys = all_keys.clone().select(0, rows.clone());
                     let values = all_values.clone().select(0, rows.clone());
-                    let seen = whole.then(|| seen.clone()).flatten();
                     own.behind(keys, values, group.nodes, *count)
                         .attend(group.nodes, heads, seen)
                 }

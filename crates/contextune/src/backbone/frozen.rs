@@ -83,7 +83,7 @@ impl FrozenConvolution {
         let weight = numbers(weight.clone().permute([0, 2, 3, 1]).into_data());
         let bias = numbers(bias.clone().into_data());
         let winograd = match stride {
-            1 => Winograd::new(&weight, &bias, inputs),
+            1 => Winograd::new(&weight, inputs),
             _ => None,
         };
         let forward = match winograd {
@@ -111,7 +111,7 @@ impl FrozenConvolution {
     pub(super) fn rectified(&self, x: &[f32], input: [usize; 4]) -> Vec<f32> {
         let [_, height, width, _] = input;
         match &self.0.forward {
-            Forward::Winograd(winograd) => winograd.rectified(x, height, width),
+            Forward::Winograd(winograd) => winograd.rectified(x, &self.0.bias, height, width),
             Forward::Direct(weight) => {
                 let epilogue = Epilogue {
                     bias: Some(&self.0.bias),

@@ -4,11 +4,12 @@
 //! that costs as much as the products themselves. Here they are operations of their own, with their own gradients. Products
 //! with frozen weights read these packed, and give no gradient to them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Device, Shape, Tensor, TensorData};
@@ -268,76 +269,36 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct LayerNorm;
-
-        impl<B: FusedGradients> Backward<B, 3> for LayerNorm {
-            type State = (FloatTensor<B>, FloatTensor<B>);
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 3>,
-                gradients: &mut Gradients,
-                _checkpointer: &mut Checkpointer,
-            ) {
-                let [x_node, weight_node, bias_node] = ops.parents;
-                let gradient = gradients.consume::<B>(&ops.node);
-                let (x, weight) = ops.state;
-                if weight_node.is_some() || bias_node.is_some() {
-                    let (of_weight, of_bias) =
-                        B::layer_norm_parameters(x.clone(), gradient.clone());
-                    if let Some(node) = weight_node {
-                        gradients.register::<B>(node.id, of_weight);
-                    }
-                    if let Some(node) = bias_node {
-                        gradients.register::<B>(node.id, of_bias);
-                    }
-                }
-                if let Some(node) = x_node {
-                    gradients.register::<B>(node.id, B::layer_norm_input(x, weight, gradient));
-                }
-            }
-        }
-
         let (x, x_node) = x.into_parts();
         let (weight, weight_node) = weight.into_parts();
         let (bias, bias_node) = bias.into_parts();
         let output = B::fused_layer_norm(x.clone(), weight.clone(), bias);
-        match LayerNorm
-            .prepare::<C>([x_node, weight_node, bias_node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(step) => step.finish((x, weight), output),
-            OpsKind::UnTracked(step) => step.finish(output),
-        }
+        let gradients = |(x, weight): (FloatTensor<B>, FloatTensor<B>), gradient, wanted| {
+            let [of_x, of_weight, of_bias] = wanted;
+            let parameters = (of_weight || of_bias).then(|| {
+                B::layer_norm_parameters(
+                    FloatTensor::<B>::clone(&x),
+                    FloatTensor::<B>::clone(&gradient),
+                )
+            });
+            let (of_weight, of_bias) = parameters.unzip();
+            let of_x = of_x.then(|| B::layer_norm_input(x, weight, gradient));
+            [of_x, of_weight, of_bias]
+        };
+        recorded::<B, C, _, 3>(
+            [x_node, weight_node, bias_node],
+            output,
+            (x, weight),
+            gradients,
+        )
     }
 
     fn fused_quick_gelu(u: FloatTensor<Self>) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct QuickGelu;
-
-        impl<B: FusedGradients> Backward<B, 1> for QuickGelu {
-            type State = FloatTensor<B>;
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 1>,
-                gradients: &mut Gradients,
-                _checkpointer: &mut Checkpointer,
-            ) {
-                unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
-                    B::quick_gelu_input(ops.state, gradient)
-                });
-            }
-        }
-
         let (u, node) = u.into_parts();
         let output = B::fused_quick_gelu(u.clone());
-        match QuickGelu.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(step) => step.finish(u, output),
-            OpsKind::UnTracked(step) => step.finish(output),
-        }
+        recorded::<B, C, _, 1>([node], output, u, |u, gradient, _| {
+            [Some(B::quick_gelu_input(u, gradient))]
+        })
     }
 
     fn frozen_linear(
@@ -345,31 +306,13 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         layer: FrozenMatrix,
         rectify: Rectify,
     ) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct Linear;
-
-        impl<B: FusedGradients> Backward<B, 1> for Linear {
-            type State = (FrozenMatrix, Option<FloatTensor<B>>);
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 1>,
-                gradients: &mut Gradients,
-                _checkpointer: &mut Checkpointer,
-            ) {
-                let (layer, rectified) = ops.state;
-                unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
-                    B::linear_input(through_rectifier::<B>(rectified, gradient), layer)
-                });
-            }
-        }
-
         let (x, node) = x.into_parts();
         let output = B::frozen_linear(x, layer.clone(), rectify);
-        match Linear.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(step) => step.finish((layer, kept::<B>(&output, rectify)), output),
-            OpsKind::UnTracked(step) => step.finish(output),
-        }
+        let kept = (layer, kept::<B>(&output, rectify));
+        recorded::<B, C, _, 1>([node], output, kept, |(layer, rectified), gradient, _| {
+            let gradient = through_rectifier::<B>(rectified, gradient);
+            [Some(B::linear_input(gradient, layer))]
+        })
     }
 
     fn frozen_linear_add(
@@ -378,98 +321,45 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         layer: FrozenMatrix,
         rectify: Rectify,
     ) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct LinearAdd;
-
-        impl<B: FusedGradients> Backward<B, 2> for LinearAdd {
-            type State = (FrozenMatrix, Option<FloatTensor<B>>);
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 2>,
-                gradients: &mut Gradients,
-                _checkpointer: &mut Checkpointer,
-            ) {
-                let (layer, rectified) = ops.state;
-                let [x_node, residual_node] = ops.parents;
-                let gradient = gradients.consume::<B>(&ops.node);
-                let gradient = through_rectifier::<B>(rectified, gradient);
-                if let Some(node) = x_node {
-                    let of_x = B::linear_input(gradient.clone(), layer);
-                    gradients.register::<B>(node.id, of_x);
-                }
-                if let Some(node) = residual_node {
-                    gradients.register::<B>(node.id, gradient);
-                }
-            }
-        }
-
         let (x, x_node) = x.into_parts();
         let (residual, residual_node) = residual.into_parts();
         let output = B::frozen_linear_add(x, residual, layer.clone(), rectify);
-        match LinearAdd
-            .prepare::<C>([x_node, residual_node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(step) => step.finish((layer, kept::<B>(&output, rectify)), output),
-            OpsKind::UnTracked(step) => step.finish(output),
-        }
+        let kept = (layer, kept::<B>(&output, rectify));
+        let nodes = [x_node, residual_node];
+        recorded::<B, C, _, 2>(
+            nodes,
+            output,
+            kept,
+            |(layer, rectified), gradient, wanted| {
+                let gradient = through_rectifier::<B>(rectified, gradient);
+                let of_x = wanted[0].then(|| B::linear_input(gradient.clone(), layer));
+                [of_x, Some(gradient)]
+            },
+        )
     }
 
     fn frozen_convolution(x: FloatTensor<Self>, layer: FrozenConvolution) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct Convolution;
-
-        impl<B: FusedGradients> Backward<B, 1> for Convolution {
-            type State = (FloatTensor<B>, FrozenConvolution, [usize; 4]);
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 1>,
-                gradients: &mut Gradients,
-                _checkpointer: &mut Checkpointer,
-            ) {
-                let (output, layer, input) = ops.state;
-                unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
-                    let gradient = B::rectifier_input(output, gradient);
-                    B::convolution_input(gradient, layer, input)
-                });
-            }
-        }
-
         let (x, node) = x.into_parts();
-        let input = x.shape().dims();
+        let input: [usize; 4] = x.shape().dims();
         let output = B::frozen_convolution(x, layer.clone());
-        match Convolution.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(step) => step.finish((output.clone(), layer, input), output),
-            OpsKind::UnTracked(step) => step.finish(output),
-        }
+        let kept = (output.clone(), layer, input);
+        recorded::<B, C, _, 1>(
+            [node],
+            output,
+            kept,
+            |(output, layer, input), gradient, _| {
+                let gradient = B::rectifier_input(output, gradient);
+                [Some(B::convolution_input(gradient, layer, input))]
+            },
+        )
     }
 
     fn fused_halve(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct Halve;
-
-        impl<B: FusedGradients> Backward<B, 1> for Halve {
-            type State = ();
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 1>,
-                gradients: &mut Gradients,
-                _checkpointer: &mut Checkpointer,
-            ) {
-                unary::<B, _>(ops.parents, ops.node, gradients, B::halve_input);
-            }
-        }
-
         let (x, node) = x.into_parts();
         let output = B::fused_halve(x);
-        match Halve.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(step) => step.finish((), output),
-            OpsKind::UnTracked(step) => step.finish(output),
-        }
+        recorded::<B, C, _, 1>([node], output, (), |(), gradient, _| {
+            [Some(B::halve_input(gradient))]
+        })
     }
 
     fn frozen_patches(
@@ -477,32 +367,13 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         layer: FrozenMatrix,
         patch: usize,
     ) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct Patches;
-
-        impl<B: FusedGradients> Backward<B, 1> for Patches {
-            type State = (FrozenMatrix, usize, usize);
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 1>,
-                gradients: &mut Gradients,
-                _checkpointer: &mut Checkpointer,
-            ) {
-                let (layer, patch, side) = ops.state;
-                unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
-                    B::patches_input(gradient, layer, patch, side)
-                });
-            }
-        }
-
         let (pixels, node) = pixels.into_parts();
         let [_, _, side, _] = pixels.shape().dims();
         let output = B::frozen_patches(pixels, layer.clone(), patch);
-        match Patches.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(step) => step.finish((layer, patch, side), output),
-            OpsKind::UnTracked(step) => step.finish(output),
-        }
+        let kept = (layer, patch, side);
+        recorded::<B, C, _, 1>([node], output, kept, |(layer, patch, side), gradient, _| {
+            [Some(B::patches_input(gradient, layer, patch, side))]
+        })
     }
 
     fn fused_attention(
@@ -512,42 +383,16 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         heads: usize,
         seen: Seen,
     ) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct Attention;
-
-        impl<B: FusedGradients> Backward<B, 3> for Attention {
-            type State = ([FloatTensor<B>; 3], usize, Seen);
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 3>,
-                gradients: &mut Gradients,
-                _checkpointer: &mut Checkpointer,
-            ) {
-                let gradient = gradients.consume::<B>(&ops.node);
-                let (inputs, heads, seen) = ops.state;
-                let of_inputs = B::attention_inputs(inputs, gradient, heads, seen);
-                for (node, of_input) in ops.parents.into_iter().zip(of_inputs) {
-                    if let Some(node) = node {
-                        gradients.register::<B>(node.id, of_input);
-                    }
-                }
-            }
-        }
-
         let (query, query_node) = query.into_parts();
         let (key, key_node) = key.into_parts();
         let (value, value_node) = value.into_parts();
         let inputs = [query.clone(), key.clone(), value.clone()];
         let output = B::fused_attention(query, key, value, heads, seen.clone());
-        match Attention
-            .prepare::<C>([query_node, key_node, value_node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(step) => step.finish((inputs, heads, seen), output),
-            OpsKind::UnTracked(step) => step.finish(output),
-        }
+        let nodes = [query_node, key_node, value_node];
+        let kept = (inputs, heads, seen);
+        recorded::<B, C, _, 3>(nodes, output, kept, |(inputs, heads, seen), gradient, _| {
+            B::attention_inputs(inputs, gradient, heads, seen).map(Some)
+        })
     }
 
     fn fused_attention_below(
@@ -559,29 +404,6 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         heads: usize,
         seen: Seen,
     ) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct AttentionBelow;
-
-        impl<B: FusedGradients> Backward<B, 5> for AttentionBelow {
-            type State = ([FloatTensor<B>; 5], usize, Seen);
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 5>,
-                gradients: &mut Gradients,
-                _checkpointer: &mut Checkpointer,
-            ) {
-                let gradient = gradients.consume::<B>(&ops.node);
-                let (inputs, heads, seen) = ops.state;
-                let of_inputs = B::attention_below_inputs(inputs, gradient, heads, seen);
-                for (node, of_input) in ops.parents.into_iter().zip(of_inputs) {
-                    if let Some(node) = node {
-                        gradients.register::<B>(node.id, of_input);
-                    }
-                }
-            }
-        }
-
         let (query, query_node) = query.into_parts();
         let (key, key_node) = key.into_parts();
         let (value, value_node) = value.into_parts();
@@ -605,14 +427,63 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             shared_key_node,
             shared_value_node,
         ];
-        match AttentionBelow
-            .prepare::<C>(nodes)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(step) => step.finish((inputs, heads, seen), output),
-            OpsKind::UnTracked(step) => step.finish(output),
+        let kept = (inputs, heads, seen);
+        recorded::<B, C, _, 5>(nodes, output, kept, |(inputs, heads, seen), gradient, _| {
+            B::attention_below_inputs(inputs, gradient, heads, seen).map(Some)
+        })
+    }
+}
+
+/// Gradients of N inputs from what the forward pass kept and the output's gradient; those that are not wanted may be left
+/// out.
+type GradientsOf<B, S, const N: usize> =
+    fn(S, FloatTensor<B>, [bool; N]) -> [Option<FloatTensor<B>>; N];
+
+/// The backward pass of an operation.
+struct BackwardPass<B: Backend, S, const N: usize>(GradientsOf<B, S, N>);
+
+impl<B: Backend, S, const N: usize> fmt::Debug for BackwardPass<B, S, N> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("BackwardPass")
+    }
+}
+
+impl<B: Backend, S: Clone + Send + fmt::Debug + 'static, const N: usize> Backward<B, N>
+    for BackwardPass<B, S, N>
+{
+    type State = S;
+
+    fn backward(self, ops: Ops<S, N>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let wanted = ops.parents.each_ref().map(Option::is_some);
+        let of_inputs = (self.0)(ops.state, gradient, wanted);
+        for (node, of_input) in ops.parents.into_iter().zip(of_inputs) {
+            if let (Some(node), Some(of_input)) = (node, of_input) {
+                gradients.register::<B>(node.id, of_input);
+            }
         }
+    }
+}
+
+/// `output` as a tracked tensor, if one of its inputs is.
+fn recorded<
+    B: Backend,
+    C: CheckpointStrategy,
+    S: Clone + Send + fmt::Debug + 'static,
+    const N: usize,
+>(
+    inputs: [NodeGuard; N],
+    output: FloatTensor<B>,
+    kept: S,
+    gradients: GradientsOf<B, S, N>,
+) -> FloatTensor<Autodiff<B, C>> {
+    match BackwardPass(gradients)
+        .prepare::<C>(inputs)
+        .compute_bound()
+        .stateful()
+    {
+        OpsKind::Tracked(step) => step.finish(kept, output),
+        OpsKind::UnTracked(step) => step.finish(output),
     }
 }
 
