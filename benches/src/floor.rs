@@ -26,17 +26,11 @@ pub fn matrix_product_rate() -> f64 {
 /// blocks for every such row, in the last block only keys and values but for the rows read out; attention left out, a few
 /// per cent.
 pub fn forest_forward(layout: &PromptLayout, tower: &TextTowerConfig) -> f64 {
-    let nodes = layout.nodes();
-    let mut known = vec![false; nodes.len()];
-    let everything_frozen = nodes.iter().all(|node| node.frozen);
-    let mut rows = 0;
-    for (index, node) in nodes.iter().enumerate() {
-        let known_above = node.parent.is_none_or(|parent| known[parent]);
-        known[index] = !everything_frozen && node.frozen && known_above;
-        if !known[index] {
-            rows += node.rows.len();
-        }
-    }
+    let nodes = layout.nodes().iter().zip(layout.known());
+    let rows: usize = nodes
+        .filter(|(_, known)| !known)
+        .map(|(node, _)| node.rows.len())
+        .sum();
     let square = (tower.width * tower.width) as f64;
     let (rows, read_out) = (rows as f64, layout.read_out().len() as f64);
     let block = 24.0 * square * rows;

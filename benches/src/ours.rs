@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, Tensor, TensorData};
-use contextune::backbone::{PromptLayout, TextTower, TextTowerConfig};
+use contextune::backbone::{TextTower, TextTowerConfig};
 use contextune::features::LabelledFeatures;
 use contextune::prompt::cocoop::CoCoOp;
-use contextune::prompt::coop::{CONTEXT, CoOp, ContextLayout, Placeholder, Position, prompt_rows};
+use contextune::prompt::coop::{
+    CONTEXT, CoOp, ContextLayout, Placeholder, Position, prompt_layout,
+};
 use contextune::prompt::zeroshot::classifier;
 use contextune::prompt::{Classification, Prompt, TrainingViews};
 use contextune::run::peak_memory_bytes;
@@ -185,22 +187,6 @@ fn placeholders(classes: usize, context_length: usize) -> Vec<Placeholder> {
             Placeholder { ids, name_length }
         })
         .collect()
-}
-
-fn prompt_layout(placeholders: &[Placeholder], layout: &ContextLayout) -> PromptLayout {
-    let rows: Vec<_> = placeholders
-        .iter()
-        .enumerate()
-        .map(|(class, placeholder)| {
-            let first = if layout.class_specific {
-                class * layout.length
-            } else {
-                0
-            };
-            prompt_rows(placeholder, layout.length, layout.position, first)
-        })
-        .collect();
-    PromptLayout::new(&rows)
 }
 
 /// The first of ImageNet's class names, as open_clip gives them.

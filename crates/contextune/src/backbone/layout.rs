@@ -61,6 +61,24 @@ impl PromptLayout {
         &self.nodes
     }
 
+    /// For each run whether it is computed once and for all: it is frozen, above something learned, and all above it are
+    /// known too. None is where everything is frozen: one pass over all does then.
+    pub fn known(&self) -> Vec<bool> {
+        let mut known = vec![false; self.nodes.len()];
+        if self.nodes.iter().all(|node| node.frozen) {
+            return known;
+        }
+        let mut read = vec![false; self.nodes.len()];
+        for &node in &self.read_out {
+            read[node] = true;
+        }
+        for (index, node) in self.nodes.iter().enumerate() {
+            let known_above = node.parent.is_none_or(|parent| known[parent]);
+            known[index] = node.frozen && !read[index] && known_above;
+        }
+        known
+    }
+
     /// For each prompt, in the order given to [`PromptLayout::new`], the node whose last row is the prompt's last row.
     pub fn read_out(&self) -> &[usize] {
         &self.read_out

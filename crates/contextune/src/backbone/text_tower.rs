@@ -131,7 +131,7 @@ impl TextTower {
             }))?;
         }
         let device = self.token_embedding.device();
-        let known_nodes = known_nodes(layout);
+        let known_nodes = layout.known();
         let (before, known) = if known_nodes.contains(&true) {
             let pass = Pass::new(layout, |node| known_nodes[node], None, &device);
             let x = self.frozen_rows(&pass) + self.positions(&pass);
@@ -281,22 +281,4 @@ impl TextTower {
             None => Ok(()),
         }
     }
-}
-
-/// The nodes to compute once and for all: frozen ones above something learned. Ancestors of a known node are known.
-fn known_nodes(layout: &PromptLayout) -> Vec<bool> {
-    let nodes = layout.nodes();
-    let mut known = vec![false; nodes.len()];
-    if nodes.iter().all(|node| node.frozen) {
-        return known; // one pass over everything does
-    }
-    let mut read = vec![false; nodes.len()];
-    for &node in layout.read_out() {
-        read[node] = true;
-    }
-    for (index, node) in nodes.iter().enumerate() {
-        let known_above = node.parent.is_none_or(|parent| known[parent]);
-        known[index] = node.frozen && !read[index] && known_above;
-    }
-    known
 }

@@ -292,20 +292,8 @@ impl CoOp {
         placeholders: &[Placeholder],
         layout: &ContextLayout,
     ) -> Result<Self, BackboneError> {
-        let prompts: Vec<Vec<Row>> = placeholders
-            .iter()
-            .enumerate()
-            .map(|(class, placeholder)| {
-                let first = if layout.class_specific {
-                    class * layout.length
-                } else {
-                    0
-                };
-                prompt_rows(placeholder, layout.length, layout.position, first)
-            })
-            .collect();
         Ok(Self {
-            prompts: text.prepare(&PromptLayout::new(&prompts))?,
+            prompts: text.prepare(&prompt_layout(placeholders, layout))?,
             text: text.clone(),
             layout: layout.clone(),
             classes: placeholders.len(),
@@ -364,9 +352,25 @@ impl CoOp {
     }
 }
 
+/// One prompt for each class; a context that all share stands once.
+pub fn prompt_layout(placeholders: &[Placeholder], layout: &ContextLayout) -> PromptLayout {
+    let prompts: Vec<Vec<Row>> = placeholders
+        .iter()
+        .enumerate()
+        .map(|(class, placeholder)| {
+            let first = match layout.class_specific {
+                true => class * layout.length,
+                false => 0,
+            };
+            prompt_rows(placeholder, layout.length, layout.position, first)
+        })
+        .collect();
+    PromptLayout::new(&prompts)
+}
+
 /// The rows of one class's prompt, from start to end token; its context vectors are those from `first` on in the learned
 /// table.
-pub fn prompt_rows(
+pub(super) fn prompt_rows(
     placeholder: &Placeholder,
     length: usize,
     position: Position,
