@@ -55,6 +55,13 @@ enum Action {
         #[arg(long, default_value = "benches/history.jsonl")]
         history: PathBuf,
     },
+    /// Make what a row reads, unless it is there.
+    #[command(hide = true)]
+    Prepare {
+        row: String,
+        #[arg(long)]
+        small: bool,
+    },
     /// One side of a row, in this process; prints a line of JSON.
     #[command(hide = true)]
     Measure {
@@ -86,6 +93,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         Action::Growth { history } => run(&table::growth(), None, 1, Size::Published, &history),
+        Action::Prepare { row, small } => ours::prepare(&find(&row, size(small))?.ours),
         Action::Measure { row, small } => {
             let row = find(&row, size(small))?;
             println!("{}", serde_json::to_string(&ours::measure(&row.ours)?)?);
@@ -167,10 +175,16 @@ fn measure_ours(row: &Row, size: Size, python: Option<&Path>) -> Result<Measurem
         }
         return program::contextune(preparation, command, *epochs);
     }
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["measure", row.name]);
-    if size == Size::Small {
-        command.arg("--small");
-    }
-    program::measurement(&mut command)
+    let this_program = std::env::current_exe()?;
+    let with = |action| {
+        let mut command = Command::new(&this_program);
+        command.args([action, row.name]);
+        if size == Size::Small {
+            command.arg("--small");
+        }
+        command
+    };
+    let prepared = with("prepare").status()?;
+    ensure!(prepared.success(), "{} could not be prepared", row.name);
+    program::measurement(&mut with("measure"))
 }

@@ -1,12 +1,14 @@
 //! Our side of each row, through the library's public interface.
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, Tensor, TensorData};
 use contextune::backbone::{TextTower, TextTowerConfig};
-use contextune::features::LabelledFeatures;
+use contextune::data::{self, FeatureRows};
+use contextune::features::{LabelledFeatures, Views};
 use contextune::prompt::cocoop::CoCoOp;
 use contextune::prompt::coop::{
     CONTEXT, CoOp, ContextLayout, Placeholder, Position, prompt_layout,
@@ -21,6 +23,7 @@ use contextune::train::{
 };
 
 use crate::model::{RandomWeights, TEXT, image_tower, text_tower};
+use crate::program::work;
 use crate::table::Ours;
 use crate::{Measurement, floor};
 
@@ -42,26 +45,19 @@ pub fn measure(ours: &Ours) -> Result<Measurement> {
             image_tower: beside,
         } => {
             let _loaded = beside.map(|name| image_tower(name, &device));
-            let tower = tower(layers, &device);
             let layout = ContextLayout {
-                length: context_length,
                 class_specific,
                 position: position.parse().ok().context("a position")?,
-                published_words: None,
+                ..shared_context(context_length)
             };
-            let placeholders = placeholders(classes, context_length);
-            let scale = logit_scale(&device);
-            let prompt = CoOp::new(&tower, scale, &placeholders, &layout)?;
-            let mut shape = vec![context_length, TEXT.width];
-            if class_specific {
-                shape.insert(0, classes);
-            }
-            let mut parameters = Parameters::default();
-            let values = RandomWeights::new(&device).values(shape.iter().product(), 0.04);
-            parameters.insert_data(CONTEXT, &shape, values, &device);
-            let layout = prompt_layout(&placeholders, &layout);
-            let flop = 2.0 * floor::forest_forward(&layout, tower.config());
-            steps(&prompt, parameters, (classes, batch), flop, &device)
+            let (prompt, parameters, forward) = coop(classes, &layout, layers, &device)?;
+            steps(
+                &prompt,
+                parameters,
+                (classes, batch),
+                2.0 * forward,
+                &device,
+            )
         }
         Ours::CoCoOp {
             classes,
@@ -71,13 +67,7 @@ pub fn measure(ours: &Ours) -> Result<Measurement> {
         } => {
             let tower = tower(layers, &device);
             let placeholders = placeholders(classes, context_length);
-            let layout = ContextLayout {
-                length: context_length,
-                class_specific: false,
-                position: Position::End,
-                published_words: None,
-            };
-            let of_one = prompt_layout(&placeholders, &layout);
+            let of_one = prompt_layout(&placeholders, &shared_context(context_length));
             let flop = 2.0 * batch as f64 * floor::forest_forward(&of_one, tower.config());
             let scale = logit_scale(&device);
             let prompt = CoCoOp::new(&tower, scale, placeholders, context_length)?;
@@ -117,24 +107,12 @@ pub fn measure(ours: &Ours) -> Result<Measurement> {
             images,
             layers,
         } => {
-            let tower = tower(layers, &device);
-            let layout = ContextLayout {
-                length: 16,
-                class_specific: false,
-                position: Position::End,
-                published_words: None,
-            };
-            let placeholders = placeholders(classes, layout.length);
-            let prompt = CoOp::new(&tower, logit_scale(&device), &placeholders, &layout)?;
-            let mut random = RandomWeights::new(&device);
-            let shape = [layout.length, TEXT.width];
-            let mut parameters = Parameters::default();
-            let values = random.values(shape.iter().product(), 0.04);
-            parameters.insert_data(CONTEXT, &shape, values, &device);
-            let features = features(&mut random, images, classes);
-            let flop =
-                floor::forest_forward(&prompt_layout(&placeholders, &layout), tower.config())
-                    + 2.0 * (images * classes * EMBEDDING) as f64;
+            let (prompt, parameters, forward) =
+                coop(classes, &shared_context(16), layers, &device)?;
+            let dataset = data::open(&features_file(images, classes), 0)?;
+            let file = dataset.features.as_ref().context("a features file")?;
+            let features = LabelledFeatures::stored(file, &dataset.train, Views::Whole);
+            let flop = forward + 2.0 * (images * classes * EMBEDDING) as f64;
             repeat(flop, || {
                 contextune::prompt::accuracy(&prompt, &parameters, &features, classes, &device)?;
                 Ok(())
@@ -159,6 +137,64 @@ pub fn measure(ours: &Ours) -> Result<Measurement> {
         }
         Ours::Program { .. } => bail!("a program is measured from outside"),
     }
+}
+
+/// Makes what [`measure`] reads, in a process of its own: its memory does not count.
+pub fn prepare(ours: &Ours) -> Result<()> {
+    let Ours::Evaluate {
+        classes, images, ..
+    } = *ours
+    else {
+        return Ok(());
+    };
+    let path = features_file(images, classes);
+    if path.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(work())?;
+    let labels: Vec<usize> = (0..images).map(|image| image % classes).collect();
+    let rows = FeatureRows {
+        image_features: &RandomWeights::new(&Device::flex()).values(images * EMBEDDING, 1.0),
+        width: EMBEDDING,
+        labels: &labels,
+        class_names: &(0..classes)
+            .map(|class| class.to_string())
+            .collect::<Vec<_>>(),
+        ..FeatureRows::default()
+    };
+    Ok(rows.write(&path)?)
+}
+
+fn features_file(images: usize, classes: usize) -> PathBuf {
+    work().join(format!("features-{images}-{classes}.safetensors"))
+}
+
+/// A context for all classes, their names at its end.
+fn shared_context(length: usize) -> ContextLayout {
+    ContextLayout {
+        length,
+        class_specific: false,
+        position: Position::End,
+        published_words: None,
+    }
+}
+
+/// A prompt with a random context, and the operations of encoding its classes.
+fn coop(
+    classes: usize,
+    layout: &ContextLayout,
+    layers: usize,
+    device: &Device,
+) -> Result<(CoOp, Parameters, f64)> {
+    let tower = tower(layers, device);
+    let placeholders = placeholders(classes, layout.length);
+    let prompt = CoOp::new(&tower, logit_scale(device), &placeholders, layout)?;
+    let shape = layout.shape(classes, TEXT.width);
+    let mut parameters = Parameters::default();
+    let values = RandomWeights::new(device).values(shape.iter().product(), 0.04);
+    parameters.insert_data(CONTEXT, &shape, values, device);
+    let forward = floor::forest_forward(&prompt_layout(&placeholders, layout), tower.config());
+    Ok((prompt, parameters, forward))
 }
 
 fn tower(layers: usize, device: &Device) -> TextTower {
@@ -195,12 +231,6 @@ fn class_names(count: usize) -> Vec<String> {
     names.take(count).map(str::to_owned).collect()
 }
 
-fn features(random: &mut RandomWeights, images: usize, classes: usize) -> LabelledFeatures {
-    let values = random.values(images * EMBEDDING, 1.0);
-    let labels = (0..images).map(|image| image % classes).collect();
-    LabelledFeatures::new(&values, EMBEDDING, 1, labels)
-}
-
 /// Whole training steps, optimiser included, as the loop does them.
 fn steps(
     prompt: &dyn Prompt,
@@ -222,7 +252,9 @@ fn steps(
         }
     }
 
-    let features = features(&mut RandomWeights::new(device), batch, classes);
+    let values = RandomWeights::new(device).values(batch * EMBEDDING, 1.0);
+    let labels = (0..batch).map(|image| image % classes).collect();
+    let features = LabelledFeatures::new(&values, EMBEDDING, 1, labels);
     let task = Classification::new(prompt, &features, TrainingViews::Whole, batch, 1, device);
     let settings = FitSettings {
         epochs: 1 + REPEATS,

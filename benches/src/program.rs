@@ -139,7 +139,7 @@ fn repeated(start: impl Fn() -> Command) -> Result<Measurement> {
 }
 
 /// The folder that this program and its peers share, as `peers/common.py` says.
-fn work() -> PathBuf {
+pub fn work() -> PathBuf {
     let cache = std::env::var_os("CONTEXTUNE_TEST_CACHE").map(PathBuf::from);
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
     cache

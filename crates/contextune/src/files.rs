@@ -17,6 +17,17 @@ pub(crate) fn numbers<T, const SIZE: usize>(
     chunks.iter().map(move |&chunk| number(chunk))
 }
 
+/// Fills `values` with the numbers of `bytes`; see [`numbers`].
+pub(crate) fn read_numbers<T, const SIZE: usize>(
+    bytes: &[u8],
+    number: impl Fn([u8; SIZE]) -> T,
+    values: &mut [T],
+) {
+    for (value, number) in values.iter_mut().zip(numbers(bytes, number)) {
+        *value = number;
+    }
+}
+
 /// The numbers one after another, each as `bytes` writes it, such as [`f32::to_le_bytes`].
 pub(crate) fn bytes_of<T: Copy, const SIZE: usize>(
     numbers: &[T],

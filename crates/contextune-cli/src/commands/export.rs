@@ -84,8 +84,8 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
 fn class_features(learned: &Learned, model: &Model) -> Result<Vec<f32>> {
     let file = &learned.file;
     let prompt = learned.prompt(model, &file.class_names)?;
-    if let Some(features) = prompt.class_features(&file.parameters)? {
-        return values(features);
+    if let Some(classifier) = prompt.class_features(&file.parameters)? {
+        return values(classifier.features());
     }
     let method = file.method.name();
     let instead = match dassl_has(&file.method) {

@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use super::error::{DataError, Result};
 use super::published::{self, PublishedDataset};
 use super::{DataWarning, Dataset, DatasetKind, Example, Input, Split, class_names};
-use crate::files::{self, numbers};
+use crate::files::{self, numbers, read_numbers};
 
 pub(super) const IMAGE_FEATURES: &str = "image_features";
 pub(super) const LABELS: &str = "labels";
@@ -274,23 +274,31 @@ impl FeaturesFile {
     /// # Panics
     /// If the file has no such row.
     pub fn read(&self, rows: &[usize]) -> Vec<f32> {
-        let mut features = Vec::with_capacity(rows.len() * self.width);
-        let stored = &self.map[self.features.clone()];
-        for &row in rows {
-            let bytes = &stored[row * self.row_bytes()..][..self.row_bytes()];
-            self.decode(bytes, &mut features);
+        let mut features = vec![0.0; rows.len() * self.width];
+        for (&row, feature) in rows.iter().zip(features.chunks_exact_mut(self.width)) {
+            self.read_row(row, feature);
         }
         features
     }
 
-    fn decode(&self, bytes: &[u8], features: &mut Vec<f32>) {
+    /// Fills `feature` with that of one row, D values.
+    ///
+    /// # Panics
+    /// If the file has no such row.
+    pub fn read_row(&self, row: usize, feature: &mut [f32]) {
+        let stored = &self.map[self.features.clone()];
+        let bytes = &stored[row * self.row_bytes()..][..self.row_bytes()];
+        self.decode(bytes, feature);
+    }
+
+    fn decode(&self, bytes: &[u8], feature: &mut [f32]) {
         match self.element {
-            Element::Half => features.extend(numbers(bytes, |b| f16::from_le_bytes(b).to_f32())),
+            Element::Half => read_numbers(bytes, |b| f16::from_le_bytes(b).to_f32(), feature),
             Element::BFloat16 => {
-                features.extend(numbers(bytes, |b| bf16::from_le_bytes(b).to_f32()));
+                read_numbers(bytes, |b| bf16::from_le_bytes(b).to_f32(), feature);
             }
-            Element::Single => features.extend(numbers(bytes, f32::from_le_bytes)),
-            Element::Double => features.extend(numbers(bytes, |b| f64::from_le_bytes(b) as f32)),
+            Element::Single => read_numbers(bytes, f32::from_le_bytes, feature),
+            Element::Double => read_numbers(bytes, |b| f64::from_le_bytes(b) as f32, feature),
         }
     }
 
@@ -300,20 +308,19 @@ impl FeaturesFile {
         file.seek(start).map_err(DataError::io(&self.path))?;
         let mut reader = BufReader::with_capacity(1 << 20, file);
         let mut bytes = vec![0; self.row_bytes()];
-        let mut features = Vec::with_capacity(self.width);
+        let mut feature = vec![0.0; self.width];
         for row in 0..self.rows() {
             reader
                 .read_exact(&mut bytes)
                 .map_err(DataError::io(&self.path))?;
-            features.clear();
-            self.decode(&bytes, &mut features);
-            if let Some(column) = features.iter().position(|value| !value.is_finite()) {
+            self.decode(&bytes, &mut feature);
+            if let Some(column) = feature.iter().position(|value| !value.is_finite()) {
                 return Err(DataError::NotFinite {
                     path: self.path.clone(),
                     row,
                     name: self.paths.as_ref().map(|paths| paths[row].clone()),
                     column,
-                    value: features[column],
+                    value: feature[column],
                 });
             }
         }

@@ -1,5 +1,7 @@
 //! Top-1 accuracy, over all examples and for each class.
 
+use rayon::prelude::*;
+
 /// Which examples were classified rightly.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Accuracy {
@@ -14,16 +16,33 @@ pub struct Accuracy {
 impl Accuracy {
     /// Compares the largest of each row of `logits` (K values for each example) with `labels` in `0..K`.
     pub fn of(logits: &[f32], labels: &[usize], classes: usize) -> Self {
-        let mut per_class = vec![(0, 0); classes];
-        for (row, &label) in logits.chunks_exact(classes).zip(labels) {
-            let (correct, examples) = &mut per_class[label];
-            *examples += 1;
-            *correct += usize::from(largest(row) == label);
-        }
+        let mut accuracy = Self::none(classes);
+        accuracy.add(logits, labels);
+        accuracy
+    }
+
+    /// Of no example, with K classes.
+    pub fn none(classes: usize) -> Self {
         Self {
-            correct: per_class.iter().map(|(correct, _)| correct).sum(),
-            examples: labels.len(),
-            per_class,
+            correct: 0,
+            examples: 0,
+            per_class: vec![(0, 0); classes],
+        }
+    }
+
+    /// Adds examples; see [`Self::of`].
+    pub fn add(&mut self, logits: &[f32], labels: &[usize]) {
+        let rows = logits.par_chunks_exact(self.per_class.len());
+        let right: Vec<bool> = rows
+            .zip(labels)
+            .map(|(row, &label)| largest(row) == label)
+            .collect();
+        for (right, &label) in right.into_iter().zip(labels) {
+            let (correct, examples) = &mut self.per_class[label];
+            *examples += 1;
+            *correct += usize::from(right);
+            self.examples += 1;
+            self.correct += usize::from(right);
         }
     }
 

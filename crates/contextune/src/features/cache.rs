@@ -151,11 +151,12 @@ impl Segment {
 }
 
 impl CachedRow {
-    /// The feature, D values.
-    pub(super) fn read(&self) -> Vec<f32> {
+    /// Fills `values` with the feature, D of them.
+    pub(super) fn read(&self, values: &mut [f32]) {
         let bytes = 4 * self.segment.width;
         let start = self.segment.features + self.row * bytes;
-        files::numbers(&self.segment.map[start..start + bytes], f32::from_le_bytes).collect()
+        let stored = &self.segment.map[start..start + bytes];
+        files::read_numbers(stored, f32::from_le_bytes, values);
     }
 }
 
@@ -173,14 +174,13 @@ mod tests {
         cache.add(&[[3; 32]], &[5.0, 6.0]).unwrap();
         fs::write(cache.folder.join("broken.safetensors"), b"cut short").unwrap();
         let found = cache.find(&[[3; 32], [9; 32], [1; 32], [3; 32]]);
-        let values: Vec<Option<Vec<f32>>> =
-            found.into_iter().map(|row| Some(row?.read())).collect();
-        let expected = [
-            Some(vec![5.0, 6.0]),
-            None,
-            Some(vec![1.0, 2.0]),
-            Some(vec![5.0, 6.0]),
-        ];
+        let read = |row: CachedRow| {
+            let mut values = [0.0; 2];
+            row.read(&mut values);
+            values
+        };
+        let values: Vec<_> = found.into_iter().map(|row| row.map(read)).collect();
+        let expected = [Some([5.0, 6.0]), None, Some([1.0, 2.0]), Some([5.0, 6.0])];
         assert_eq!(values, expected);
         // Features of another width are another model's.
         assert!(FeatureCache::new(root.path(), "model", 3).find(&[[1; 32]])[0].is_none());

@@ -186,7 +186,7 @@ impl<'a> ExampleEncoder<'a> {
         if let Some(file) = &dataset.features {
             self.check(file)?;
             let all = (0..examples.len()).collect();
-            return Ok((all, from_file(file, examples, views)));
+            return Ok((all, LabelledFeatures::stored(file, examples, views)));
         }
         let paths: Vec<&Path> = examples.iter().filter_map(picture).collect();
         let (kept, rows) = self.rows(&paths, views, watcher)?;
@@ -515,25 +515,4 @@ fn keys(paths: &[&Path], views: Views) -> Vec<Option<Key>> {
                 .map(move |view| picture.as_ref().map(|picture| key(picture, view)))
         })
         .collect()
-}
-
-/// Rows of a features file; random views if each picture has as many of them.
-fn from_file(file: &Arc<FeaturesFile>, examples: &[Example], views: Views) -> LabelledFeatures {
-    let pictures: Vec<Vec<usize>> = examples
-        .iter()
-        .filter_map(|example| match (&example.input, views) {
-            (Input::FeatureRow(row), Views::Whole) => Some(vec![*row]),
-            (Input::FeatureRow(row), Views::Random { .. }) => Some(file.views_of(*row)),
-            _ => None,
-        })
-        .collect();
-    let fewest = pictures.iter().map(Vec::len).min().unwrap_or(1);
-    let equal = pictures.iter().all(|rows| rows.len() == fewest);
-    let count = if equal { fewest } else { 1 };
-    let rows = pictures
-        .iter()
-        .flat_map(|rows| &rows[..count])
-        .map(|&row| Row::Stored(Arc::clone(file), row));
-    let labels = examples.iter().map(|example| example.label).collect();
-    LabelledFeatures::from_rows(rows.collect(), file.width(), count, labels)
 }

@@ -8,7 +8,8 @@ use rayon::prelude::*;
 
 use super::cache::CachedRow;
 use super::encoder::{PictureReader, Request, View};
-use crate::data::FeaturesFile;
+use super::examples::Views;
+use crate::data::{Example, FeaturesFile, Input};
 use crate::image::ImageError;
 
 /// Rows that are worth a thread of their own only together: most are a copy of a kilobyte.
@@ -62,6 +63,30 @@ impl LabelledFeatures {
             rows: Vec::new(),
             labels: Vec::new(),
         }
+    }
+
+    /// Examples of a features file, left where they lie; with random views if each picture has as many of them.
+    ///
+    /// # Panics
+    /// If there are no examples.
+    pub fn stored(file: &Arc<FeaturesFile>, examples: &[Example], views: Views) -> Self {
+        let pictures: Vec<Vec<usize>> = examples
+            .iter()
+            .filter_map(|example| match (&example.input, views) {
+                (Input::FeatureRow(row), Views::Whole) => Some(vec![*row]),
+                (Input::FeatureRow(row), Views::Random { .. }) => Some(file.views_of(*row)),
+                _ => None,
+            })
+            .collect();
+        let fewest = pictures.iter().map(Vec::len).min().unwrap_or(1);
+        let equal = pictures.iter().all(|rows| rows.len() == fewest);
+        let count = if equal { fewest } else { 1 };
+        let rows = pictures
+            .iter()
+            .flat_map(|rows| &rows[..count])
+            .map(|&row| Row::Stored(Arc::clone(file), row));
+        let labels = examples.iter().map(|example| example.label).collect();
+        Self::from_rows(rows.collect(), file.width(), count, labels)
     }
 
     pub(super) fn from_rows(
@@ -119,15 +144,16 @@ impl LabelledFeatures {
         which: &[(usize, usize)],
         device: &Device,
     ) -> Result<Tensor<2>, ImageError> {
-        let rows = which
-            .par_iter()
+        let mut values = vec![0.0; which.len() * self.width];
+        values
+            .par_chunks_exact_mut(self.width)
             .with_min_len(ROWS_A_THREAD)
-            .map(|&(picture, view)| {
+            .zip(which)
+            .try_for_each(|(values, &(picture, view))| {
                 assert!(view < self.views, "view {view} of {}", self.views);
-                self.rows[picture * self.views + view].read()
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let values = TensorData::new(rows.concat(), [which.len(), self.width]);
+                self.rows[picture * self.views + view].read(values)
+            })?;
+        let values = TensorData::new(values, [which.len(), self.width]);
         Ok(Tensor::from_data(values, device))
     }
 
@@ -142,15 +168,17 @@ impl LabelledFeatures {
 }
 
 impl Row {
-    fn read(&self) -> Result<Vec<f32>, ImageError> {
-        Ok(match self {
-            Self::Here(row) => row.to_vec(),
-            Self::Cached(row) => row.read(),
-            Self::Stored(file, row) => file.read(&[*row]),
+    /// Fills `values`, D of them.
+    fn read(&self, values: &mut [f32]) -> Result<(), ImageError> {
+        match self {
+            Self::Here(row) => values.copy_from_slice(row),
+            Self::Cached(row) => row.read(values),
+            Self::Stored(file, row) => file.read_row(*row, values),
             Self::Picture { path, view, reader } => {
                 let (path, view) = (path.as_path(), *view);
-                reader.views(&[Request { path, view }])?
+                values.copy_from_slice(&reader.views(&[Request { path, view }])?);
             }
-        })
+        }
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use super::Prompt;
 use crate::objective::similarity;
 use crate::train::{Parameters, TrainError};
 
-/// Fixed features of the classes; nothing is learned.
+/// Features of the classes that are the same for every picture.
 #[derive(Clone, Debug)]
 pub struct ClassFeatures {
     features: Tensor<2>,
@@ -21,6 +21,16 @@ impl ClassFeatures {
             logit_scale,
         }
     }
+
+    /// `[K, D]`, not necessarily of unit length.
+    pub fn features(&self) -> Tensor<2> {
+        self.features.clone()
+    }
+
+    /// Logits `[B, K]` of image features `[B, D]`, not necessarily of unit length: their scaled cosines.
+    pub fn classify(&self, image_features: Tensor<2>) -> Tensor<2> {
+        similarity::logits(image_features, self.features(), self.logit_scale.clone())
+    }
 }
 
 impl Prompt for ClassFeatures {
@@ -29,11 +39,13 @@ impl Prompt for ClassFeatures {
         _parameters: &Parameters,
         image_features: Tensor<2>,
     ) -> Result<Tensor<2>, TrainError> {
-        let (features, scale) = (self.features.clone(), self.logit_scale.clone());
-        Ok(similarity::logits(image_features, features, scale))
+        Ok(self.classify(image_features))
     }
 
-    fn class_features(&self, _parameters: &Parameters) -> Result<Option<Tensor<2>>, TrainError> {
-        Ok(Some(self.features.clone()))
+    fn class_features(
+        &self,
+        _parameters: &Parameters,
+    ) -> Result<Option<ClassFeatures>, TrainError> {
+        Ok(Some(self.clone()))
     }
 }

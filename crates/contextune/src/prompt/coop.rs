@@ -17,7 +17,6 @@ use super::format::PromptFile;
 use super::{Beginning, Learn, Lesson, MethodError, Prompt, Recipe};
 use crate::backbone::{BackboneError, PreparedPrompts, PromptLayout, Row, TextTower};
 use crate::model::Model;
-use crate::objective::similarity;
 use crate::text::{Overlong, TextError, Tokenizer};
 use crate::train::{Parameters, TrainError};
 
@@ -241,11 +240,11 @@ impl Learn for ContextLayout {
         parameters: &Parameters,
         stored: Option<Tensor<2>>,
     ) -> Result<Box<dyn Prompt>, MethodError> {
-        let features = match stored {
-            Some(features) => features,
-            None => CoOp::of_model(model, class_names, self)?.text_features(parameters)?,
+        let classifier = match stored {
+            Some(features) => ClassFeatures::new(features, model.logit_scale()?),
+            None => CoOp::of_model(model, class_names, self)?.classifier(parameters)?,
         };
-        Ok(Box::new(ClassFeatures::new(features, model.logit_scale()?)))
+        Ok(Box::new(classifier))
     }
 
     /// Epochs by pictures of each class: Zhou et al. 2022, §4.1.
@@ -350,6 +349,11 @@ impl CoOp {
         };
         Ok(self.text.encode(&self.prompts, Some(context)))
     }
+
+    fn classifier(&self, parameters: &Parameters) -> Result<ClassFeatures, TrainError> {
+        let features = self.text_features(parameters)?; // [K, D]
+        Ok(ClassFeatures::new(features, self.logit_scale()))
+    }
 }
 
 /// One prompt for each class; a context that all share stands once.
@@ -401,15 +405,10 @@ impl Prompt for CoOp {
         parameters: &Parameters,
         image_features: Tensor<2>,
     ) -> Result<Tensor<2>, TrainError> {
-        let text_features = self.text_features(parameters)?;
-        Ok(similarity::logits(
-            image_features,
-            text_features,
-            self.logit_scale.clone(),
-        ))
+        Ok(self.classifier(parameters)?.classify(image_features))
     }
 
-    fn class_features(&self, parameters: &Parameters) -> Result<Option<Tensor<2>>, TrainError> {
-        Ok(Some(self.text_features(parameters)?))
+    fn class_features(&self, parameters: &Parameters) -> Result<Option<ClassFeatures>, TrainError> {
+        self.classifier(parameters).map(Some)
     }
 }

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use super::class_features::ClassFeatures;
 use super::coop::{CoOp, ContextLayout};
 use super::zeroshot::known_or_written;
 use super::{Batch, Beginning, Learn, Lesson, MethodError, Prompt, Recipe};
@@ -102,7 +103,7 @@ impl<G: Guidance> Prompt for Guided<G> {
         self.coop.logits(parameters, image_features)
     }
 
-    fn class_features(&self, parameters: &Parameters) -> Result<Option<Tensor<2>>, TrainError> {
+    fn class_features(&self, parameters: &Parameters) -> Result<Option<ClassFeatures>, TrainError> {
         self.coop.class_features(parameters)
     }
 

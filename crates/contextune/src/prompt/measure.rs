@@ -1,13 +1,13 @@
-//! A prompt on pictures: logits in bounded memory, and how many of them are right.
+//! A prompt on pictures: their logits, and how many of them are right in bounded memory.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 
 use super::Prompt;
 use crate::evaluate::Accuracy;
 use crate::features::LabelledFeatures;
 use crate::train::{Parameters, TrainError};
 
-/// Numbers that go into a prompt at once: 4,096 features of width 1,024, or some pictures.
+/// Numbers of features or of logits that are in memory at once: 4,096 features of width 1,024, or some pictures.
 const AT_ONCE: usize = 1 << 22;
 
 /// Logits of the first view of every picture, `[N, K]` row-major.
@@ -20,22 +20,15 @@ pub fn logits(
     features: &LabelledFeatures,
     device: &Device,
 ) -> Result<Vec<f32>, TrainError> {
-    let pictures: Vec<(usize, usize)> = (0..features.pictures())
-        .map(|picture| (picture, 0))
-        .collect();
+    let at_once = AT_ONCE / features.width();
     let mut all = Vec::new();
-    for some in pictures.chunks((AT_ONCE / features.width()).max(1)) {
-        let logits = prompt.logits(parameters, features.select(some, device)?)?;
-        let logits: Vec<f32> = logits
-            .into_data()
-            .try_to_vec()
-            .expect("prompts compute in 32-bit floats");
-        all.extend(logits);
-    }
+    in_parts(prompt, parameters, features, at_once, device, |logits| {
+        all.extend_from_slice(logits);
+    })?;
     Ok(all)
 }
 
-/// How many pictures are classified rightly, into `classes` classes.
+/// How many pictures are classified rightly, into `classes` classes. Memory does not grow with the pictures.
 ///
 /// # Errors
 /// Whatever the prompt reports.
@@ -46,6 +39,38 @@ pub fn accuracy(
     classes: usize,
     device: &Device,
 ) -> Result<Accuracy, TrainError> {
-    let logits = logits(prompt, parameters, features, device)?;
-    Ok(Accuracy::of(&logits, features.labels(), classes))
+    let at_once = AT_ONCE / features.width().max(classes);
+    let mut accuracy = Accuracy::none(classes);
+    let mut labels = features.labels();
+    in_parts(prompt, parameters, features, at_once, device, |logits| {
+        let (of_these, later) = labels.split_at(logits.len() / classes);
+        accuracy.add(logits, of_these);
+        labels = later;
+    })?;
+    Ok(accuracy)
+}
+
+/// Gives `take` the logits `[n, K]` of so many pictures `at_once`, until it had all.
+fn in_parts(
+    prompt: &dyn Prompt,
+    parameters: &Parameters,
+    features: &LabelledFeatures,
+    at_once: usize,
+    device: &Device,
+    mut take: impl FnMut(&[f32]),
+) -> Result<(), TrainError> {
+    // What all pictures have in common is computed once.
+    let classifier = prompt.class_features(parameters)?;
+    let logits = |images: Tensor<2>| match &classifier {
+        Some(classifier) => Ok(classifier.classify(images)),
+        None => prompt.logits(parameters, images),
+    };
+    let pictures: Vec<(usize, usize)> = (0..features.pictures())
+        .map(|picture| (picture, 0))
+        .collect();
+    for some in pictures.chunks(at_once.max(1)) {
+        let logits = logits(features.select(some, device)?)?.into_data(); // [n, K]
+        take(logits.as_slice().expect("prompts compute in 32-bit floats"));
+    }
+    Ok(())
 }

@@ -27,6 +27,7 @@ pub mod tip_adapter;
 pub mod words;
 pub mod zeroshot;
 
+use class_features::ClassFeatures;
 pub use classification::{Classification, TrainingViews};
 pub use measure::{accuracy, logits};
 pub use method::{Beginning, Learn, Lesson, Method, MethodError, Recipe};
@@ -41,15 +42,19 @@ pub trait Prompt: Debug + Send + Sync {
         image_features: Tensor<2>,
     ) -> Result<Tensor<2>, TrainError>;
 
-    /// The features `[K, D]` of the classes, not necessarily of unit length, if they are the same for every picture and
-    /// their scaled cosines with a picture's feature are its logits.
-    fn class_features(&self, _parameters: &Parameters) -> Result<Option<Tensor<2>>, TrainError> {
+    /// The features of the classes, if they are the same for every picture and their scaled cosines with a picture's
+    /// feature are its logits.
+    fn class_features(
+        &self,
+        _parameters: &Parameters,
+    ) -> Result<Option<ClassFeatures>, TrainError> {
         Ok(None)
     }
 
     /// What a prompt file should keep, `[K, D]`, so that using the prompt for the same classes encodes no text.
     fn stored_features(&self, parameters: &Parameters) -> Result<Option<Tensor<2>>, TrainError> {
-        self.class_features(parameters)
+        let classifier = self.class_features(parameters)?;
+        Ok(classifier.map(|classifier| classifier.features()))
     }
 
     /// Loss and gradients of one batch: of the cross-entropy, unless the method has a loss of its own.

@@ -9,7 +9,6 @@ use super::classification::TrainingViews;
 use super::zeroshot::mean_features;
 use super::{Beginning, Learn, Lesson, MethodError, Prompt, Recipe};
 use crate::model::Model;
-use crate::objective::similarity;
 use crate::train::{FitSettings, Optimizer, Parameters, Schedule, TrainError};
 
 /// The official name of the residuals x, `[K, D]`.
@@ -48,15 +47,11 @@ impl Learn for TaskResSettings {
         parameters: &Parameters,
         _stored: Option<Tensor<2>>,
     ) -> Result<Box<dyn Prompt>, MethodError> {
-        let logit_scale = model.logit_scale()?;
         let prompt = TaskRes {
             residual_scale: self.residual_scale,
-            logit_scale: logit_scale.clone(),
+            logit_scale: model.logit_scale()?,
         };
-        Ok(Box::new(ClassFeatures::new(
-            prompt.features(parameters)?,
-            logit_scale,
-        )))
+        Ok(Box::new(prompt.classifier(parameters)?))
     }
 
     /// geekyutao/TaskRes, `train_regular.sh`.
@@ -99,10 +94,10 @@ struct TaskRes {
 }
 
 impl TaskRes {
-    /// `[K, D]`
-    fn features(&self, parameters: &Parameters) -> Result<Tensor<2>, TrainError> {
+    fn classifier(&self, parameters: &Parameters) -> Result<ClassFeatures, TrainError> {
         let base = parameters.get::<2>(BASE)?;
-        Ok(base + parameters.get::<2>(RESIDUALS)? * self.residual_scale)
+        let features = base + parameters.get::<2>(RESIDUALS)? * self.residual_scale; // [K, D]
+        Ok(ClassFeatures::new(features, self.logit_scale.clone()))
     }
 }
 
@@ -112,11 +107,10 @@ impl Prompt for TaskRes {
         parameters: &Parameters,
         image_features: Tensor<2>,
     ) -> Result<Tensor<2>, TrainError> {
-        let (features, scale) = (self.features(parameters)?, self.logit_scale.clone());
-        Ok(similarity::logits(image_features, features, scale))
+        Ok(self.classifier(parameters)?.classify(image_features))
     }
 
-    fn class_features(&self, parameters: &Parameters) -> Result<Option<Tensor<2>>, TrainError> {
-        Ok(Some(self.features(parameters)?))
+    fn class_features(&self, parameters: &Parameters) -> Result<Option<ClassFeatures>, TrainError> {
+        self.classifier(parameters).map(Some)
     }
 }

@@ -9,7 +9,6 @@ use super::class_features::ClassFeatures;
 use super::zeroshot::mean_features;
 use super::{Beginning, Learn, Lesson, MethodError, Prompt, Recipe};
 use crate::model::Model;
-use crate::objective::similarity;
 use crate::train::{Parameters, TrainError};
 
 const TRANSFORM: &str = "text_transform.weight";
@@ -61,13 +60,13 @@ impl TunedText {
         })
     }
 
-    /// `[K, D]`
-    fn features(&self, parameters: &Parameters) -> Result<Tensor<2>, TrainError> {
+    fn classifier(&self, parameters: &Parameters) -> Result<ClassFeatures, TrainError> {
         let words = self.words.clone();
-        Ok(match self.tuning {
+        let features = match self.tuning {
             Tuning::Transform => words.matmul(parameters.get::<2>(TRANSFORM)?.transpose()),
             Tuning::Bias => words + parameters.get::<1>(BIAS)?.unsqueeze(),
-        })
+        }; // [K, D]
+        Ok(ClassFeatures::new(features, self.logit_scale.clone()))
     }
 }
 
@@ -77,12 +76,11 @@ impl Prompt for TunedText {
         parameters: &Parameters,
         image_features: Tensor<2>,
     ) -> Result<Tensor<2>, TrainError> {
-        let (features, scale) = (self.features(parameters)?, self.logit_scale.clone());
-        Ok(similarity::logits(image_features, features, scale))
+        Ok(self.classifier(parameters)?.classify(image_features))
     }
 
-    fn class_features(&self, parameters: &Parameters) -> Result<Option<Tensor<2>>, TrainError> {
-        Ok(Some(self.features(parameters)?))
+    fn class_features(&self, parameters: &Parameters) -> Result<Option<ClassFeatures>, TrainError> {
+        self.classifier(parameters).map(Some)
     }
 }
 
@@ -112,11 +110,13 @@ fn open(
     stored: Option<Tensor<2>>,
     (templates, tuning): (&str, Tuning),
 ) -> Result<Box<dyn Prompt>, MethodError> {
-    let features = match stored {
-        Some(features) => features,
-        None => TunedText::of_model(model, class_names, templates, tuning)?.features(parameters)?,
+    let classifier = match stored {
+        Some(features) => ClassFeatures::new(features, model.logit_scale()?),
+        None => {
+            TunedText::of_model(model, class_names, templates, tuning)?.classifier(parameters)?
+        }
     };
-    Ok(Box::new(ClassFeatures::new(features, model.logit_scale()?)))
+    Ok(Box::new(classifier))
 }
 
 impl Learn for TextTransformSettings {
