@@ -4,8 +4,8 @@ use std::convert::Infallible;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use contextune::backbone::{
-    Activation, ClipConfig, ImageTower, ImageTowerConfig, ParameterSource, ResNetConfig, TextTower,
-    TextTowerConfig, VitConfig,
+    Activation, ImageTower, ImageTowerConfig, ModelConfig, ParameterSource, ResNetConfig,
+    TextTower, TextTowerConfig, VitConfig, VitFamily,
 };
 
 /// Small random weights; norms of one, so that activations stay finite.
@@ -81,6 +81,7 @@ pub fn image_tower(name: &str, device: &Device) -> ImageTower {
             width: 768,
             layers: 12,
             heads: 12,
+            family: VitFamily::Clip,
         })
     };
     let (image, embedding_width) = match name {
@@ -96,11 +97,12 @@ pub fn image_tower(name: &str, device: &Device) -> ImageTower {
             1024,
         ),
     };
-    let config = ClipConfig {
+    let config = ModelConfig {
         embedding_width,
         activation: Activation::QuickGelu,
         image,
-        text: TEXT,
+        text: None,
+        pretrained_classes: None,
     };
     let Ok(tower) = ImageTower::build(&mut RandomWeights::new(device), &config);
     tower

@@ -159,6 +159,7 @@ impl ModelArguments {
     pub fn open(&self, context: &Context) -> Result<Model> {
         let options = ModelOptions {
             activation: self.activation.map(Into::into),
+            normalization: None,
         };
         open_model(self.model.as_deref(), options, context)
     }

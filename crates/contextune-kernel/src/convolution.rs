@@ -188,8 +188,14 @@ fn unpad(padded: &[f32], windows: Windows) -> Vec<f32> {
 }
 
 /// Pictures `[batch, 3, side, side]` cut into squares of `patch` by `patch` pixels, each by `weight`, whose inputs are a
-/// square's numbers channel by channel; `[batch · squares, outputs]`.
-pub fn patches(pixels: &[f32], side: usize, patch: usize, weight: &PackedMatrix) -> Vec<f32> {
+/// square's numbers channel by channel, and `bias` `[outputs]`; `[batch · squares, outputs]`.
+pub fn patches(
+    pixels: &[f32],
+    side: usize,
+    patch: usize,
+    weight: &PackedMatrix,
+    bias: &[f32],
+) -> Vec<f32> {
     let squares = side / patch;
     let rows = pixels.len() / (3 * side * side) * squares * squares;
     gathered_product(
@@ -197,7 +203,10 @@ pub fn patches(pixels: &[f32], side: usize, patch: usize, weight: &PackedMatrix)
         3 * patch,
         patch,
         weight,
-        Epilogue::default(),
+        Epilogue {
+            bias: Some(bias),
+            ..Epilogue::default()
+        },
         |row, piece| {
             let start = square_start(row, piece, side, patch);
             &pixels[start..start + patch]

@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::backbone::{
-    Activation, Clip, ClipConfig, ImageTower, ParameterSource, PixelNormalisation, TextTower,
+    Activation, Clip, ImageTower, ModelConfig, ParameterSource, PixelNormalisation, TextTower,
+    TextTowerConfig,
 };
 use crate::checkpoint::{self, Checkpoint, Weights, hub};
 use crate::text::{TextError, Tokenizer};
@@ -15,7 +16,7 @@ use crate::train::{Collector, Parameters};
 /// The small icon model that is part of this program.
 const EMBEDDED: &[u8] = include_bytes!("../../../assets/model/icons.safetensors");
 
-/// A CLIP model whose parts are built when they are asked for.
+/// A model whose parts are built when they are asked for.
 #[derive(Debug)]
 pub struct Model {
     checkpoint: Checkpoint,
@@ -32,6 +33,8 @@ pub struct Model {
 pub struct ModelOptions {
     /// The activation, whatever the checkpoint says.
     pub activation: Option<Activation>,
+    /// What is subtracted from pixels and what they are divided by, whatever the checkpoint says.
+    pub normalization: Option<checkpoint::Normalization>,
 }
 
 /// What can go wrong with a model.
@@ -52,6 +55,14 @@ pub enum ModelError {
     NoCache {
         /// The hub id.
         name: String,
+    },
+    /// A model of pictures alone, where words are needed.
+    #[error(
+        "{model} has no text tower, so it knows no words: use a CLIP model, or a method that learns a classifier of its own (vpt, finetune)"
+    )]
+    NoTextTower {
+        /// The model.
+        model: String,
     },
     /// The tokenizer does not fit the text tower.
     #[error("the tokenizer of {model}: {source}")]
@@ -81,7 +92,7 @@ impl Model {
         device: &Device,
         progress: impl FnMut(hub::Progress<'_>),
     ) -> Result<Self, ModelError> {
-        let checkpoint = match name {
+        let mut checkpoint = match name {
             None => checkpoint::open_embedded(EMBEDDED)?,
             Some(name) => {
                 let path = locate(name, progress)?;
@@ -91,6 +102,9 @@ impl Model {
                 checkpoint::open(&path, options)?
             }
         };
+        if let Some(normalization) = options.normalization {
+            checkpoint.normalization = normalization;
+        }
         Ok(Self {
             checkpoint,
             source: name.unwrap_or("the embedded model").to_owned(),
@@ -102,7 +116,7 @@ impl Model {
     }
 
     /// The architecture.
-    pub fn config(&self) -> &ClipConfig {
+    pub fn config(&self) -> &ModelConfig {
         &self.checkpoint.config
     }
 
@@ -128,15 +142,24 @@ impl Model {
         })
     }
 
+    /// The architecture of the text tower.
+    pub fn text_config(&self) -> Result<&TextTowerConfig, ModelError> {
+        let text = self.config().text.as_ref();
+        text.ok_or_else(|| ModelError::NoTextTower {
+            model: self.source.clone(),
+        })
+    }
+
     /// Both towers.
     pub fn clip(&self) -> Result<Clip, ModelError> {
-        Ok(Clip::build(&mut self.frozen(), self.config())?)
+        let text = self.text_config()?;
+        Ok(Clip::build(&mut self.frozen(), self.config(), text)?)
     }
 
     /// Every parameter by name, to be trained further.
     pub fn parameters(&self) -> Result<Parameters, ModelError> {
         let mut collector = Collector::new(self.frozen());
-        Clip::build(&mut collector, self.config())?;
+        Clip::build(&mut collector, self.config(), self.text_config()?)?;
         Ok(collector.into_parameters())
     }
 
@@ -160,7 +183,7 @@ impl Model {
             let config = self.config();
             Ok(TextTower::build(
                 &mut self.frozen(),
-                &config.text,
+                self.text_config()?,
                 config.embedding_width,
                 config.activation,
             )?)
@@ -169,6 +192,7 @@ impl Model {
 
     /// Natural logarithm of the factor on the cosine, `[1]`.
     pub fn logit_scale(&self) -> Result<Tensor<1>, ModelError> {
+        self.text_config()?;
         Ok(self.frozen().parameter("logit_scale", [1])?)
     }
 
@@ -185,7 +209,7 @@ impl Model {
 
     /// The tokenizer: the checkpoint's own, or CLIP's list of merges cut to the size of the vocabulary.
     pub fn tokenizer(&self) -> Result<Tokenizer, ModelError> {
-        let rows = self.config().text.vocabulary_size;
+        let rows = self.text_config()?.vocabulary_size;
         let tokenizer = match &self.checkpoint.tokenizer_file {
             Some(path) => Tokenizer::from_hugging_face(path),
             None => Tokenizer::clip(rows),

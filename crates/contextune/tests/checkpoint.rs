@@ -64,7 +64,7 @@ fn assert_has(checkpoint: &Checkpoint, expected: &BTreeMap<String, (Vec<usize>, 
 #[test]
 fn every_format_of_one_model_is_the_same_model() {
     let tensors = golden_tensors("clip_vit.safetensors");
-    let config = ClipConfig {
+    let config = ModelConfig {
         embedding_width: 128,
         activation: Activation::QuickGelu,
         image: ImageTowerConfig::Vit(VitConfig {
@@ -73,14 +73,16 @@ fn every_format_of_one_model_is_the_same_model() {
             width: 128,
             layers: 2,
             heads: 2,
+            family: VitFamily::Clip,
         }),
-        text: TextTowerConfig {
+        text: Some(TextTowerConfig {
             context_length: 77,
             vocabulary_size: 1024,
             width: 128,
             layers: 2,
             heads: 2,
-        },
+        }),
+        pretrained_classes: None,
     };
     // Pinned: prompt files that users keep name their model by it. Checked against the PyPI package `blake3`.
     let fingerprint = "177bd77bfd258cd953f193a108e7061bf32b5d57b71b052dc6d3228e602cf0fc";
@@ -281,6 +283,7 @@ fn vit(
         width,
         layers,
         heads,
+        family: VitFamily::Clip,
     })
 }
 
@@ -371,17 +374,18 @@ fn every_published_size_is_recognised_by_its_shapes() {
         let path = folder.path().join("model");
         write_sparse(&path, &shapes);
         let checkpoint = open(&path, OpenOptions::default()).unwrap();
-        let expected = ClipConfig {
+        let expected = ModelConfig {
             embedding_width: embedding,
             activation: Activation::QuickGelu,
             image,
-            text: TextTowerConfig {
+            text: Some(TextTowerConfig {
                 context_length: 77,
                 vocabulary_size: 49_408,
                 width: text_width,
                 layers: 12,
                 heads: text_heads,
-            },
+            }),
+            pretrained_classes: None,
         };
         assert_eq!(checkpoint.config, expected, "{name}");
         let parameters: usize = checkpoint
@@ -415,11 +419,12 @@ fn wide_vision_transformers_of_open_clip_have_sixteen_heads() {
         width: 1280,
         layers: 32,
         heads: 16,
+        family: VitFamily::Clip,
     };
     write_sparse(&path, &vit_shapes(&image, (1024, 24), 1024));
     let config = open(&path, QUICK).unwrap().config;
     assert_eq!(config.image, ImageTowerConfig::Vit(image));
-    assert_eq!(config.text.heads, 16);
+    assert_eq!(config.text.unwrap().heads, 16);
 }
 
 // ---- What this library writes ------------------------------------------------------------------------------------
@@ -430,7 +435,7 @@ fn a_written_model_opens_with_its_own_configuration() {
     let source = open_golden("clip_vit.safetensors");
     let mut config = source.config.clone();
     config.activation = Activation::Gelu;
-    config.text.heads = 4;
+    config.text.as_mut().unwrap().heads = 4;
     let normalization = Normalization {
         mean: [0.5; 3],
         std: [0.25; 3],
@@ -1027,13 +1032,13 @@ fn a_hugging_face_configuration_is_followed_or_refused() {
         }
     };
     let heads = change(&both("num_attention_heads", 8.into())).unwrap();
-    assert_eq!(heads.config.text.heads, 8);
+    assert_eq!(heads.config.text.unwrap().heads, 8);
     let gelu = change(&both("hidden_act", "gelu".into())).unwrap();
     assert_eq!(gelu.config.activation, Activation::Gelu);
     // The older field wins, as in transformers.
     let older =
         change(&|json| json["text_config_dict"] = serde_json::json!({"num_attention_heads": 4}));
-    assert_eq!(older.unwrap().config.text.heads, 4);
+    assert_eq!(older.unwrap().config.text.unwrap().heads, 4);
 
     for (edit, parts) in [
         (
@@ -1121,7 +1126,7 @@ fn open_clip_folders_follow_their_configuration() {
         assert_eq!(checkpoint.format, Format::OpenClip);
         assert_eq!(checkpoint.config.activation, Activation::Gelu);
         assert_eq!(checkpoint.config.image, vit(32, 8, 128, 2, 4));
-        assert_eq!(checkpoint.config.text.heads, 4);
+        assert_eq!(checkpoint.config.text.unwrap().heads, 4);
         assert_eq!(checkpoint.normalization.mean, [0.5; 3]);
         assert_eq!(checkpoint.warnings.len(), 1);
         assert_says(&checkpoint.warnings[0], &["resize_mode", "squash"]);

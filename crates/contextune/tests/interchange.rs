@@ -30,7 +30,10 @@ fn golden_model(name: &str) -> Model {
 }
 
 fn open_model(path: &Path, activation: Option<Activation>) -> Model {
-    let options = ModelOptions { activation };
+    let options = ModelOptions {
+        activation,
+        ..ModelOptions::default()
+    };
     Model::open(path.to_str(), options, &Device::flex(), |_| ()).unwrap()
 }
 
@@ -96,7 +99,7 @@ impl Case {
     }
 
     fn placeholders(&self, model: &Model) -> Vec<coop::Placeholder> {
-        let limit = model.config().text.context_length;
+        let limit = model.text_config().unwrap().context_length;
         let tokenizer = model.tokenizer().unwrap();
         coop::placeholders(&tokenizer, &self.class_names, &self.layout, limit).unwrap()
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use burn::tensor::{Tensor, TensorData};
 use contextune::backbone::{
-    Clip, ClipConfig, ImageTowerConfig, ParameterSource, PixelNormalisation,
+    Clip, ImageTowerConfig, ModelConfig, ParameterSource, PixelNormalisation, TextTowerConfig,
 };
 use contextune::checkpoint::{self, Normalization, Precision};
 use contextune::data::{Dataset, Example, Input, NamedFeatures, Split};
@@ -123,7 +123,7 @@ pub struct Settings {
     evaluate_every: usize,
     fit: FitSettings,
     normalization: Normalization,
-    config: ClipConfig,
+    config: ModelConfig,
 }
 
 /// A line of `metrics.jsonl`.
@@ -208,6 +208,12 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     })
 }
 
+/// The text tower's architecture.
+fn text_config(config: &ModelConfig) -> Result<&TextTowerConfig> {
+    let text = config.text.as_ref();
+    text.context("this architecture has no text tower; pretrain trains a CLIP, which has two")
+}
+
 /// Trains from the last saved state in the folder, or from the beginning. The folder is asked for when everything else
 /// was read and found good.
 pub fn train(
@@ -216,7 +222,8 @@ pub fn train(
     folder: impl FnOnce(&Settings) -> Result<RunFolder>,
 ) -> Result<()> {
     let dataset = examples::open(&settings.data, settings.seed, context)?;
-    let tokenizer = Arc::new(Tokenizer::clip(settings.config.text.vocabulary_size)?);
+    let text = text_config(&settings.config)?;
+    let tokenizer = Arc::new(Tokenizer::clip(text.vocabulary_size)?);
     let pictures = load_pictures(&dataset, context)?;
     let distillation = load_teachers(&settings, &dataset, &tokenizer, context)?;
     let teacher_width = distillation
@@ -235,6 +242,7 @@ pub fn train(
     let task = Pretraining::new(
         PretrainingSettings {
             config: settings.config.clone(),
+            text: text.clone(),
             normalisation,
             tokenizer,
             views: RandomResizedCrop {
@@ -300,7 +308,11 @@ fn initial_parameters(
     let mut parameters = model_parameters(settings, context)?;
     if let Some(width) = teacher_width {
         let shape = [settings.config.embedding_width, width];
-        let mut initialiser = Initialiser::new(&settings.config, settings.seed, &context.device);
+        let mut initialiser = Initialiser::new(
+            text_config(&settings.config)?,
+            settings.seed,
+            &context.device,
+        );
         parameters.insert(
             IMAGE_TEACHER_HEAD,
             initialiser.parameter(IMAGE_TEACHER_HEAD, shape)?,
@@ -321,9 +333,17 @@ fn model_parameters(settings: &Settings, context: &Context) -> Result<Parameters
             Ok(model.parameters()?)
         }
         None => {
-            let initialiser = Initialiser::new(&settings.config, settings.seed, &context.device);
+            let initialiser = Initialiser::new(
+                text_config(&settings.config)?,
+                settings.seed,
+                &context.device,
+            );
             let mut collector = Collector::new(initialiser);
-            Clip::build(&mut collector, &settings.config)?;
+            Clip::build(
+                &mut collector,
+                &settings.config,
+                text_config(&settings.config)?,
+            )?;
             Ok(collector.into_parameters())
         }
     }
@@ -432,7 +452,7 @@ fn load_teachers(
                     settings.config.embedding_width
                 );
             }
-            let limit = settings.config.text.context_length;
+            let limit = text_config(&settings.config)?.context_length;
             let texts = features
                 .names
                 .iter()
@@ -481,7 +501,8 @@ impl Evaluator<'_> {
             return Ok(None);
         }
         let config = &self.settings.config;
-        let clip = Clip::build(&mut &*parameters, config)?;
+        let text = text_config(config)?;
+        let clip = Clip::build(&mut &*parameters, config, text)?;
         let encoder = PictureEncoder {
             tower: clip.image,
             normalisation: self.normalisation.clone(),
@@ -520,7 +541,7 @@ impl Evaluator<'_> {
             .iter()
             .map(|&(_, label)| {
                 let name = self.dataset.class_names[label].replace('_', " ");
-                let limit = config.text.context_length;
+                let limit = text.context_length;
                 self.tokenizer.tokenize(&name, limit, Overlong::Refuse)
             })
             .collect::<Result<Vec<_>, _>>()?;

@@ -39,7 +39,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         true => Overlong::Truncate,
         false => Overlong::Refuse,
     };
-    let limit = model.config().text.context_length;
+    let limit = model.text_config()?.context_length;
     for text in &arguments.texts {
         let ids = tokenizer.tokenize(text, limit, overlong)?;
         let tokens = ids

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::resnet::ModifiedResNet;
 use super::text_tower::TextTower;
 use super::vit::VisionTransformer;
-use super::{ClipConfig, ImageTowerConfig, ParameterSource};
+use super::{ImageTowerConfig, ModelConfig, ParameterSource, TextTowerConfig};
 
 /// Pictures to image features, `[B, 3, H, W]` -> `[B, D]`.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ impl ImageTower {
     /// Reads the parameters below `visual.`.
     pub fn build<S: ParameterSource>(
         source: &mut S,
-        config: &ClipConfig,
+        config: &ModelConfig,
     ) -> Result<Self, S::Error> {
         Ok(match &config.image {
             ImageTowerConfig::Vit(vit) => Self::Vit(Box::new(VisionTransformer::build(
@@ -83,19 +83,15 @@ pub struct Clip {
 }
 
 impl Clip {
-    /// Reads every parameter of both towers.
+    /// Reads every parameter of both towers; `text` is the text tower of `config`.
     pub fn build<S: ParameterSource>(
         source: &mut S,
-        config: &ClipConfig,
+        config: &ModelConfig,
+        text: &TextTowerConfig,
     ) -> Result<Self, S::Error> {
         Ok(Self {
             image: ImageTower::build(source, config)?,
-            text: TextTower::build(
-                source,
-                &config.text,
-                config.embedding_width,
-                config.activation,
-            )?,
+            text: TextTower::build(source, text, config.embedding_width, config.activation)?,
             logit_scale: source.parameter("logit_scale", [1])?,
         })
     }

@@ -3,6 +3,7 @@
 
 use burn::tensor::{Bool, Tensor, TensorData, activation, module::avg_pool2d, ops::AvgPoolOptions};
 
+use super::Activation;
 use super::fused::Seen;
 
 /// See [`super::fused::layer_norm`].
@@ -10,15 +11,19 @@ pub(super) fn layer_norm<const D: usize>(
     x: Tensor<D>,
     weight: Tensor<1>,
     bias: Tensor<1>,
+    epsilon: f32,
 ) -> Tensor<D> {
     let centred = x.clone() - x.mean_dim(D - 1);
     let variance = centred.clone().square().mean_dim(D - 1);
-    centred / (variance + 1e-5).sqrt() * weight.unsqueeze() + bias.unsqueeze()
+    centred / (variance + epsilon).sqrt() * weight.unsqueeze() + bias.unsqueeze()
 }
 
-/// See [`super::fused::quick_gelu`].
-pub(super) fn quick_gelu<const D: usize>(u: Tensor<D>) -> Tensor<D> {
-    u.clone() * activation::sigmoid(u * 1.702)
+/// See [`super::fused::activate`].
+pub(super) fn activate<const D: usize>(u: Tensor<D>, activation: Activation) -> Tensor<D> {
+    match activation {
+        Activation::QuickGelu => u.clone() * activation::sigmoid(u * 1.702),
+        Activation::Gelu => activation::gelu(u),
+    }
 }
 
 /// See [`super::fused::halve`].

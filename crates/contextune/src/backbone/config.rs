@@ -1,16 +1,21 @@
-//! The architecture of a CLIP model: everything about it that is not a weight.
+//! The architecture of a model: everything about it that is not a weight.
 
 use serde::{Deserialize, Serialize};
 
-/// A contrastive image–text model (Radford et al. 2021, §2.4).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClipConfig {
-    /// Width D of the joint embedding space.
+/// An image tower, and what belongs to it: a text tower (Radford et al. 2021, §2.4) or a classifier.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelConfig {
+    /// Width D of an image feature; beside a text tower that of the joint space.
     pub embedding_width: usize,
     /// Activation inside the MLPs of every transformer of the model.
     pub activation: Activation,
     pub image: ImageTowerConfig,
-    pub text: TextTowerConfig,
+    /// Absent for a model of pictures alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextTowerConfig>,
+    /// Classes of the linear layer that the model was pretrained with, if its weights hold it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrained_classes: Option<usize>,
 }
 
 /// Activation of the transformer MLPs.
@@ -25,7 +30,7 @@ pub enum Activation {
 }
 
 /// The image tower: a vision transformer or CLIP's modified ResNet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ImageTowerConfig {
     Vit(VitConfig),
@@ -42,7 +47,7 @@ impl ImageTowerConfig {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VitConfig {
     /// Side of the square input in pixels, a multiple of `patch_size`.
     pub image_size: usize,
@@ -51,6 +56,79 @@ pub struct VitConfig {
     pub width: usize,
     pub layers: usize,
     pub heads: usize,
+    /// What its family does differently.
+    #[serde(default, skip_serializing_if = "VitFamily::is_clip")]
+    pub family: VitFamily,
+}
+
+/// What the families of vision transformers do differently.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VitFamily {
+    /// A norm before the blocks, a projection behind them, patches without a bias, ε = 1e-5.
+    #[default]
+    Clip,
+    /// Dosovitskiy et al. 2021 and what follows it: patches with a bias, and the feature is the normed class token.
+    Plain(PlainVit),
+}
+
+/// A vision transformer without a text tower beside it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlainVit {
+    /// Width of an MLP's hidden layer, usually four times that of a row.
+    pub mlp_width: usize,
+    /// ε of its norms: 1e-6 in JAX and DINOv2, 1e-12 in Hugging Face's ViT and DeiT.
+    pub epsilon: f32,
+    /// See [`super::transformer::BlockConfig::layer_scale`].
+    pub layer_scale: bool,
+    /// Tokens in front of the patches: the class token, in a distilled DeiT another one.
+    pub leading_tokens: usize,
+    /// Side of the grid of positions that the weights hold; resized to the grid of the input.
+    pub position_grid: usize,
+    /// How.
+    pub resizing: PositionResizing,
+}
+
+/// How a grid of position embeddings becomes a grid of another size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PositionResizing {
+    /// Linear between grids whose corners fall together, as `scipy.ndimage.zoom(order=1)` does (JAX, KMnP/vpt).
+    Linear,
+    /// Bicubic between grids whose edges fall together (DINOv2, Hugging Face).
+    Bicubic,
+}
+
+impl VitFamily {
+    fn is_clip(&self) -> bool {
+        matches!(self, Self::Clip)
+    }
+}
+
+impl VitConfig {
+    /// Tokens in front of the patches.
+    pub fn leading_tokens(&self) -> usize {
+        match &self.family {
+            VitFamily::Clip => 1,
+            VitFamily::Plain(plain) => plain.leading_tokens,
+        }
+    }
+
+    /// Width of an MLP's hidden layer.
+    pub fn mlp_width(&self) -> usize {
+        match &self.family {
+            VitFamily::Clip => 4 * self.width,
+            VitFamily::Plain(plain) => plain.mlp_width,
+        }
+    }
+
+    /// Side of the grid of positions that the weights hold.
+    pub fn position_grid(&self) -> usize {
+        match &self.family {
+            VitFamily::Clip => self.image_size / self.patch_size,
+            VitFamily::Plain(plain) => plain.position_grid,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

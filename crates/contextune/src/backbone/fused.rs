@@ -15,8 +15,8 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_e
 use burn::tensor::{Device, Shape, Tensor, TensorData};
 use burn_flex::FlexTensor;
 
-use super::composed;
 use super::frozen::{FrozenConvolution, FrozenMatrix};
+use super::{Activation, composed};
 use contextune_kernel::attention::{self as attention_kernel, Heads, Shared};
 use contextune_kernel::convolution as convolution_kernel;
 use contextune_kernel::product::{Epilogue, product};
@@ -27,28 +27,31 @@ pub(super) fn stand_for(device: &Device) -> bool {
     device.clone().inner() == Device::flex()
 }
 
-/// (x − mean) / √(variance + 1e-5) · weight + bias over the last axis; `x` `[.., width]`, `weight` and `bias` `[width]`.
+/// (x − mean) / √(variance + ε) · weight + bias over the last axis; `x` `[.., width]`, `weight` and `bias` `[width]`.
 pub(super) fn layer_norm<const D: usize>(
     x: Tensor<D>,
     weight: Tensor<1>,
     bias: Tensor<1>,
+    epsilon: f32,
 ) -> Tensor<D> {
     if !stand_for(&x.device()) {
-        return composed::layer_norm(x, weight, bias);
+        return composed::layer_norm(x, weight, bias, epsilon);
     }
     Tensor::from_dispatch(<Dispatch as FusedOps>::fused_layer_norm(
         x.into_dispatch(),
         weight.into_dispatch(),
         bias.into_dispatch(),
+        epsilon,
     ))
 }
 
-/// u·σ(1.702·u) for each element.
-pub(super) fn quick_gelu<const D: usize>(u: Tensor<D>) -> Tensor<D> {
+/// The activation of each element.
+pub(super) fn activate<const D: usize>(u: Tensor<D>, activation: Activation) -> Tensor<D> {
     if !stand_for(&u.device()) {
-        return composed::quick_gelu(u);
+        return composed::activate(u, activation);
     }
-    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_quick_gelu(u.into_dispatch()))
+    let u = u.into_dispatch();
+    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_activation(u, activation))
 }
 
 /// x·W + b, `[.., inputs]` -> `[.., outputs]`.
@@ -93,7 +96,7 @@ pub(super) fn halve(x: Tensor<4>) -> Tensor<4> {
 }
 
 /// Squares of `patch` by `patch` pixels of pictures `[B, 3, side, side]`, each by a weight whose inputs are its numbers
-/// channel by channel, `[B, squares, outputs]`.
+/// channel by channel, and a bias; `[B, squares, outputs]`.
 pub(super) fn patches(pixels: Tensor<4>, layer: &FrozenMatrix, patch: usize) -> Tensor<3> {
     let pixels = pixels.into_dispatch();
     Tensor::from_dispatch(<Dispatch as FusedOps>::frozen_patches(
@@ -166,9 +169,10 @@ pub trait FusedOps: Backend {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        epsilon: f32,
     ) -> FloatTensor<Self>;
-    /// See [`quick_gelu`].
-    fn fused_quick_gelu(u: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// See [`activate`].
+    fn fused_activation(u: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;
     /// See [`linear`].
     fn frozen_linear(
         x: FloatTensor<Self>,
@@ -219,14 +223,20 @@ pub trait FusedGradients: FusedOps {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
+        epsilon: f32,
     ) -> FloatTensor<Self>;
     /// Gradients of weight and bias, from input and the output's gradient.
     fn layer_norm_parameters(
         x: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
+        epsilon: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
     /// Gradient of the input, from input and the output's gradient.
-    fn quick_gelu_input(u: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn activation_input(
+        u: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self>;
     /// Gradient of the input, from the output's.
     fn linear_input(gradient: FloatTensor<Self>, layer: FrozenMatrix) -> FloatTensor<Self>;
     /// Gradient of a sum below which nothing is, from the output and its gradient: nothing where it was cut off.
@@ -268,36 +278,40 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        epsilon: f32,
     ) -> FloatTensor<Self> {
         let (x, x_node) = x.into_parts();
         let (weight, weight_node) = weight.into_parts();
         let (bias, bias_node) = bias.into_parts();
-        let output = B::fused_layer_norm(x.clone(), weight.clone(), bias);
-        let gradients = |(x, weight): (FloatTensor<B>, FloatTensor<B>), gradient, wanted| {
+        let output = B::fused_layer_norm(x.clone(), weight.clone(), bias, epsilon);
+        let gradients = |kept: (FloatTensor<B>, FloatTensor<B>, f32), gradient, wanted| {
+            let (x, weight, epsilon) = kept;
             let [of_x, of_weight, of_bias] = wanted;
             let parameters = (of_weight || of_bias).then(|| {
                 B::layer_norm_parameters(
                     FloatTensor::<B>::clone(&x),
                     FloatTensor::<B>::clone(&gradient),
+                    epsilon,
                 )
             });
             let (of_weight, of_bias) = parameters.unzip();
-            let of_x = of_x.then(|| B::layer_norm_input(x, weight, gradient));
+            let of_x = of_x.then(|| B::layer_norm_input(x, weight, gradient, epsilon));
             [of_x, of_weight, of_bias]
         };
         recorded::<B, C, _, 3>(
             [x_node, weight_node, bias_node],
             output,
-            (x, weight),
+            (x, weight, epsilon),
             gradients,
         )
     }
 
-    fn fused_quick_gelu(u: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn fused_activation(u: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
         let (u, node) = u.into_parts();
-        let output = B::fused_quick_gelu(u.clone());
-        recorded::<B, C, _, 1>([node], output, u, |u, gradient, _| {
-            [Some(B::quick_gelu_input(u, gradient))]
+        let output = B::fused_activation(u.clone(), activation);
+        let kept = (u, activation);
+        recorded::<B, C, _, 1>([node], output, kept, |(u, activation), gradient, _| {
+            [Some(B::activation_input(u, gradient, activation))]
         })
     }
 
@@ -503,15 +517,24 @@ fn through_rectifier<B: FusedGradients>(
 }
 
 impl FusedOps for Flex {
-    fn fused_layer_norm(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
+    fn fused_layer_norm(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        epsilon: f32,
+    ) -> FlexTensor {
         let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.to_contiguous());
-        let output = rows::layer_norm(numbers(&x), numbers(&weight), numbers(&bias));
+        let output = rows::layer_norm(numbers(&x), numbers(&weight), numbers(&bias), epsilon);
         tensor(output, x.shape())
     }
 
-    fn fused_quick_gelu(u: FlexTensor) -> FlexTensor {
+    fn fused_activation(u: FlexTensor, activation: Activation) -> FlexTensor {
         let u = u.to_contiguous();
-        tensor(rows::quick_gelu(numbers(&u)), u.shape())
+        let activate = match activation {
+            Activation::QuickGelu => rows::quick_gelu,
+            Activation::Gelu => rows::gelu,
+        };
+        tensor(activate(numbers(&u)), u.shape())
     }
 
     fn frozen_linear(x: FlexTensor, layer: FrozenMatrix, rectify: Rectify) -> FlexTensor {
@@ -559,7 +582,8 @@ impl FusedOps for Flex {
     fn frozen_patches(pixels: FlexTensor, layer: FrozenMatrix, patch: usize) -> FlexTensor {
         let pixels = pixels.to_contiguous();
         let [batch, _, side, _] = pixels.shape().dims();
-        let output = convolution_kernel::patches(numbers(&pixels), side, patch, layer.weight());
+        let (weight, bias) = (layer.weight(), layer.bias());
+        let output = convolution_kernel::patches(numbers(&pixels), side, patch, weight, bias);
         let squares = (side / patch) * (side / patch);
         tensor(output, [batch, squares, layer.weight().outputs()])
     }
@@ -605,24 +629,37 @@ impl FusedOps for Flex {
 }
 
 impl FusedGradients for Flex {
-    fn layer_norm_input(x: FlexTensor, weight: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+    fn layer_norm_input(
+        x: FlexTensor,
+        weight: FlexTensor,
+        gradient: FlexTensor,
+        epsilon: f32,
+    ) -> FlexTensor {
         let [x, weight, gradient] = [x, weight, gradient].map(|tensor| tensor.to_contiguous());
-        let of_x = rows::layer_norm_input(numbers(&x), numbers(&weight), numbers(&gradient));
+        let inputs = [&x, &weight, &gradient].map(numbers);
+        let of_x = rows::layer_norm_input(inputs[0], inputs[1], inputs[2], epsilon);
         tensor(of_x, x.shape())
     }
 
-    fn layer_norm_parameters(x: FlexTensor, gradient: FlexTensor) -> (FlexTensor, FlexTensor) {
+    fn layer_norm_parameters(
+        x: FlexTensor,
+        gradient: FlexTensor,
+        epsilon: f32,
+    ) -> (FlexTensor, FlexTensor) {
         let (x, gradient) = (x.to_contiguous(), gradient.to_contiguous());
         let width = last_axis(&x);
         let (of_weight, of_bias) =
-            rows::layer_norm_parameters(numbers(&x), numbers(&gradient), width);
+            rows::layer_norm_parameters(numbers(&x), numbers(&gradient), width, epsilon);
         (tensor(of_weight, [width]), tensor(of_bias, [width]))
     }
 
-    fn quick_gelu_input(u: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+    fn activation_input(u: FlexTensor, gradient: FlexTensor, activation: Activation) -> FlexTensor {
         let (u, gradient) = (u.to_contiguous(), gradient.to_contiguous());
-        let of_u = rows::quick_gelu_input(numbers(&u), numbers(&gradient));
-        tensor(of_u, u.shape())
+        let of_input = match activation {
+            Activation::QuickGelu => rows::quick_gelu_input,
+            Activation::Gelu => rows::gelu_input,
+        };
+        tensor(of_input(numbers(&u), numbers(&gradient)), u.shape())
     }
 
     fn linear_input(gradient: FlexTensor, layer: FrozenMatrix) -> FlexTensor {
@@ -807,18 +844,22 @@ mod tests {
     fn layer_norm_equals_the_composed_one() {
         compare(
             [random([37, 45]), random([1, 45]), random([1, 45])],
-            |[x, weight, bias]| layer_norm(x, weight.reshape([45]), bias.reshape([45])),
-            |[x, weight, bias]| composed::layer_norm(x, weight.reshape([45]), bias.reshape([45])),
+            |[x, weight, bias]| layer_norm(x, weight.reshape([45]), bias.reshape([45]), 1e-6),
+            |[x, weight, bias]| {
+                composed::layer_norm(x, weight.reshape([45]), bias.reshape([45]), 1e-6)
+            },
         );
     }
 
     #[test]
-    fn quick_gelu_equals_the_composed_one() {
-        compare(
-            [random([37, 45])],
-            |[u]| quick_gelu(u),
-            |[u]| composed::quick_gelu(u),
-        );
+    fn activations_equal_the_composed_ones() {
+        for activation in [Activation::QuickGelu, Activation::Gelu] {
+            compare(
+                [random([37, 45])],
+                |[u]| activate(u, activation),
+                |[u]| composed::activate(u, activation),
+            );
+        }
     }
 
     #[test]
@@ -912,14 +953,14 @@ mod tests {
     #[test]
     fn squares_equal_the_composed_ones() {
         let weight = random([8, 3, 4, 4]);
-        let bias = Tensor::zeros([8], &Device::flex());
+        let bias = random([8]);
         let layer = FrozenMatrix::new(&weight.clone().flatten::<2>(1, 3), &bias).unwrap();
         compare(
             [random([2, 3, 12, 12])],
             |[pixels]| patches(pixels, &layer, 4),
             |[pixels]| {
                 let options = ConvOptions::new([4, 4], [0, 0], [1, 1], 1);
-                let y = module::conv2d(pixels, weight.clone(), None, options);
+                let y = module::conv2d(pixels, weight.clone(), Some(bias.clone()), options);
                 y.flatten::<3>(2, 3).swap_dims(1, 2)
             },
         );

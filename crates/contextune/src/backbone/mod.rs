@@ -12,6 +12,7 @@ mod fused;
 mod layout;
 mod parameters;
 pub mod plain;
+mod positions;
 mod resnet;
 mod text_tower;
 pub mod transformer;
@@ -19,7 +20,8 @@ mod vit;
 
 pub use clip::{Clip, ImageTower, PixelNormalisation};
 pub use config::{
-    Activation, ClipConfig, ImageTowerConfig, ResNetConfig, TextTowerConfig, VitConfig,
+    Activation, ImageTowerConfig, ModelConfig, PlainVit, PositionResizing, ResNetConfig,
+    TextTowerConfig, VitConfig, VitFamily,
 };
 pub use layout::{Node, PromptLayout, Row};
 pub use parameters::ParameterSource;

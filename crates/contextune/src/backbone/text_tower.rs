@@ -4,8 +4,8 @@ use burn::tensor::{Int, Tensor};
 
 use super::forest::{KnownRows, Pass};
 use super::layout::{PromptLayout, Row};
-use super::plain::{self, Mask};
-use super::transformer::{Block, LayerNorm};
+use super::plain::{self, Inserts, Mask};
+use super::transformer::{Block, BlockConfig, CLIP_EPSILON, LayerNorm};
 use super::{Activation, BackboneError, ParameterSource, TextTowerConfig};
 use crate::indices::indices;
 
@@ -52,11 +52,16 @@ impl TextTower {
             layers,
             heads,
         } = *config;
+        let block = BlockConfig {
+            width,
+            mlp_width: 4 * width,
+            heads,
+            activation,
+            epsilon: CLIP_EPSILON,
+            layer_scale: false,
+        };
         let blocks = (0..layers)
-            .map(|i| {
-                let name = format!("transformer.resblocks.{i}");
-                Block::build(source, &name, width, heads, activation)
-            })
+            .map(|i| Block::build(source, &format!("transformer.resblocks.{i}"), &block))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             token_embedding: source
@@ -64,7 +69,7 @@ impl TextTower {
             positional_embedding: source
                 .parameter("positional_embedding", [context_length, width])?,
             blocks,
-            final_norm: LayerNorm::build(source, "ln_final", width)?,
+            final_norm: LayerNorm::build(source, "ln_final", width, CLIP_EPSILON)?,
             projection: source.parameter("text_projection", [width, embedding_width])?,
             config: config.clone(),
         })
@@ -94,7 +99,13 @@ impl TextTower {
         let length = rows.dims()[1];
         let positions = self.positional_embedding.clone().narrow(0, 0, length);
         let x = rows + positions.unsqueeze(); // [B, T, d]
-        self.project(plain::walk(&self.blocks, x, Mask::Causal, end))
+        self.project(plain::walk(
+            &self.blocks,
+            x,
+            Mask::Causal,
+            &Inserts::new(),
+            end,
+        ))
     }
 
     /// The plain walk over token ids, each from start to end token; padded to the longest; `[B, D]`.

@@ -6,11 +6,15 @@ use super::frozen::FrozenMatrix;
 use super::fused::Rectify;
 use super::{Activation, ParameterSource, fused};
 
-/// (x − mean) / √(variance + 1e-5) · weight + bias over the last axis.
+/// ε of every layer norm of CLIP.
+pub const CLIP_EPSILON: f32 = 1e-5;
+
+/// (x − mean) / √(variance + ε) · weight + bias over the last axis.
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
     weight: Tensor<1>,
     bias: Tensor<1>,
+    epsilon: f32,
 }
 
 impl LayerNorm {
@@ -19,16 +23,18 @@ impl LayerNorm {
         source: &mut S,
         name: &str,
         width: usize,
+        epsilon: f32,
     ) -> Result<Self, S::Error> {
         Ok(Self {
             weight: source.parameter(&format!("{name}.weight"), [width])?,
             bias: source.parameter(&format!("{name}.bias"), [width])?,
+            epsilon,
         })
     }
 
     /// `[.., width]` -> `[.., width]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        fused::layer_norm(x, self.weight.clone(), self.bias.clone())
+        fused::layer_norm(x, self.weight.clone(), self.bias.clone(), self.epsilon)
     }
 }
 
@@ -114,6 +120,24 @@ impl Linear {
     }
 }
 
+/// What the blocks of a tower have in common.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BlockConfig {
+    /// Width d of a row.
+    pub width: usize,
+    /// Width of the MLP's hidden layer.
+    pub mlp_width: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Activation of the MLP.
+    pub activation: Activation,
+    /// ε of the norms.
+    pub epsilon: f32,
+    /// Whether what attention and MLP add is multiplied by a learned factor for each channel (Touvron et al. 2021,
+    /// "Going deeper with Image Transformers", §3).
+    pub layer_scale: bool,
+}
+
 /// One block: x += attention(norm(x)); x += contract(activation(expand(norm(x)))).
 #[derive(Clone, Debug)]
 pub struct Block {
@@ -134,14 +158,20 @@ pub struct Block {
 }
 
 impl Block {
-    /// Reads the block's twelve tensors below `{name}.`, in OpenAI's layout (query, key and value in one matrix).
+    /// Reads the block's tensors below `{name}.`, in OpenAI's layout (query, key and value in one matrix).
     pub fn build<S: ParameterSource>(
         source: &mut S,
         name: &str,
-        width: usize,
-        heads: usize,
-        activation: Activation,
+        config: &BlockConfig,
     ) -> Result<Self, S::Error> {
+        let BlockConfig {
+            width,
+            mlp_width,
+            heads,
+            activation,
+            epsilon,
+            layer_scale,
+        } = *config;
         let weight =
             source.parameter(&format!("{name}.attn.in_proj_weight"), [3 * width, width])?;
         let bias = source.parameter(&format!("{name}.attn.in_proj_bias"), [3 * width])?;
@@ -151,15 +181,29 @@ impl Block {
             let weight = weight.narrow(0, which * width, width);
             Linear::new(weight, bias.narrow(0, which * width, width))
         };
+        let mut scaled = |layer: &str, inputs: usize, scale: &str| {
+            let weight =
+                source.parameter::<2>(&format!("{name}.{layer}.weight"), [width, inputs])?;
+            let bias = source.parameter::<1>(&format!("{name}.{layer}.bias"), [width])?;
+            if !layer_scale {
+                return Ok(Linear::new(weight, bias));
+            }
+            // γ·(Wx + b) is a linear layer too.
+            let factor: Tensor<1> = source.parameter(&format!("{name}.{scale}.gamma"), [width])?;
+            let rows = factor.clone().unsqueeze_dim::<2>(1); // [d, 1]
+            Ok(Linear::new(weight * rows, bias * factor))
+        };
+        let output = scaled("attn.out_proj", width, "ls_1")?;
+        let contract = scaled("mlp.c_proj", mlp_width, "ls_2")?;
         Ok(Self {
-            attention_norm: LayerNorm::build(source, &format!("{name}.ln_1"), width)?,
+            attention_norm: LayerNorm::build(source, &format!("{name}.ln_1"), width, epsilon)?,
             query: part(0),
             key: part(1),
             value: part(2),
-            output: Linear::build(source, &format!("{name}.attn.out_proj"), width, width)?,
-            mlp_norm: LayerNorm::build(source, &format!("{name}.ln_2"), width)?,
-            expand: Linear::build(source, &format!("{name}.mlp.c_fc"), width, 4 * width)?,
-            contract: Linear::build(source, &format!("{name}.mlp.c_proj"), 4 * width, width)?,
+            output,
+            mlp_norm: LayerNorm::build(source, &format!("{name}.ln_2"), width, epsilon)?,
+            expand: Linear::build(source, &format!("{name}.mlp.c_fc"), width, mlp_width)?,
+            contract,
             activation,
             heads,
         })
@@ -176,14 +220,7 @@ impl Block {
     pub fn finish<const D: usize>(&self, x: Tensor<D>, attended: Tensor<D>) -> Tensor<D> {
         let x = self.output.forward_onto(attended, x);
         let hidden = self.expand.forward(self.mlp_norm.forward(x.clone())); // [.., 4d]
-        self.contract
-            .forward_onto(activate(hidden, self.activation), x)
-    }
-}
-
-fn activate<const D: usize>(u: Tensor<D>, kind: Activation) -> Tensor<D> {
-    match kind {
-        Activation::QuickGelu => fused::quick_gelu(u),
-        Activation::Gelu => activation::gelu(u),
+        let hidden = fused::activate(hidden, self.activation);
+        self.contract.forward_onto(hidden, x)
     }
 }

@@ -1,62 +1,48 @@
-//! CLIP's vision transformer (Dosovitskiy et al. 2021, with a layer norm before the blocks).
+//! Vision transformers (Dosovitskiy et al. 2021): CLIP's, with a norm before the blocks and a projection behind them, and
+//! those without a text tower beside them.
 
 use burn::tensor::{Tensor, module, ops::ConvOptions};
 
 use super::frozen::FrozenMatrix;
 use super::fused;
-use super::plain::{self, Mask};
-use super::transformer::{Block, LayerNorm};
-use super::{Activation, ParameterSource, VitConfig};
+use super::plain::{self, Inserts, Mask};
+use super::positions::resized;
+use super::transformer::{Block, BlockConfig, CLIP_EPSILON, LayerNorm};
+use super::{Activation, ParameterSource, PositionResizing, VitConfig, VitFamily};
 use crate::indices::indices;
 
-/// A linear layer without bias on the pixels of each patch.
-#[derive(Clone, Debug)]
-enum PatchEmbedding {
-    Frozen(FrozenMatrix),
-    /// `[d, 3, patch, patch]`
-    Plain(Box<Tensor<4>>),
-}
-
-impl PatchEmbedding {
-    /// Of a weight `[d, 3, patch, patch]`.
-    fn new(weight: Tensor<4>) -> Self {
-        let [width, ..] = weight.dims();
-        let bias = Tensor::zeros([width], &weight.device());
-        match FrozenMatrix::new(&weight.clone().flatten::<2>(1, 3), &bias) {
-            Some(layer) => Self::Frozen(layer),
-            None => Self::Plain(Box::new(weight)),
-        }
-    }
-
-    /// `[B, 3, H, W]` -> `[B, patches, d]`.
-    fn forward(&self, pixels: Tensor<4>, patch: usize) -> Tensor<3> {
-        match self {
-            Self::Frozen(layer) => fused::patches(pixels, layer, patch),
-            Self::Plain(weight) => {
-                let options = ConvOptions::new([patch, patch], [0, 0], [1, 1], 1);
-                module::conv2d(pixels, weight.as_ref().clone(), None, options)
-                    .flatten::<3>(2, 3) // [B, d, patches]
-                    .swap_dims(1, 2)
-            }
-        }
-    }
+/// Patches `[B, C, H, W]` by a weight `[d, C, patch, patch]`: `[B, patches, d]`.
+fn convolved(pixels: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, patch: usize) -> Tensor<3> {
+    let options = ConvOptions::new([patch, patch], [0, 0], [1, 1], 1);
+    module::conv2d(pixels, weight, Some(bias), options)
+        .flatten::<3>(2, 3) // [B, d, patches]
+        .swap_dims(1, 2)
 }
 
 /// Pictures to image features through patches, blocks and the class token.
 #[derive(Clone, Debug)]
 pub struct VisionTransformer {
-    patch_embedding: PatchEmbedding,
+    /// `[d, 3, patch, patch]`
+    patch_weight: Tensor<4>,
+    /// `[d]`
+    patch_bias: Tensor<1>,
+    /// Both, packed, unless they are being learned.
+    frozen_patches: Option<FrozenMatrix>,
     class_embedding: Tensor<1>,
+    /// Of a second leading token, `[d]`.
+    distillation_embedding: Option<Tensor<1>>,
+    /// Of the leading tokens and of the grid that the weights hold, `[leading + grid², d]`.
     positional_embedding: Tensor<2>,
-    norm_before: LayerNorm,
+    norm_before: Option<LayerNorm>,
     blocks: Vec<Block>,
     norm_after: LayerNorm,
-    projection: Tensor<2>,
+    /// `[d, D]`
+    projection: Option<Tensor<2>>,
     config: VitConfig,
 }
 
 impl VisionTransformer {
-    /// Reads all parameters below `visual.`; `embedding_width` is D of the joint space.
+    /// Reads all parameters below `visual.`; `embedding_width` is D.
     pub fn build<S: ParameterSource>(
         source: &mut S,
         config: &VitConfig,
@@ -64,51 +50,99 @@ impl VisionTransformer {
         activation: Activation,
     ) -> Result<Self, S::Error> {
         let VitConfig {
-            image_size,
             patch_size,
             width,
             layers,
             heads,
+            ..
         } = *config;
-        let patches = (image_size / patch_size).pow(2);
+        let (epsilon, layer_scale) = match &config.family {
+            VitFamily::Clip => (CLIP_EPSILON, false),
+            VitFamily::Plain(plain) => (plain.epsilon, plain.layer_scale),
+        };
+        let is_clip = matches!(config.family, VitFamily::Clip);
+        let block = BlockConfig {
+            width,
+            mlp_width: config.mlp_width(),
+            heads,
+            activation,
+            epsilon,
+            layer_scale,
+        };
+        let leading = config.leading_tokens();
+        let positions = leading + config.position_grid().pow(2);
         let blocks = (0..layers)
-            .map(|i| {
-                let name = format!("visual.transformer.resblocks.{i}");
-                Block::build(source, &name, width, heads, activation)
-            })
+            .map(|i| Block::build(source, &format!("visual.transformer.resblocks.{i}"), &block))
             .collect::<Result<_, _>>()?;
+        let patch_weight: Tensor<4> =
+            source.parameter("visual.conv1.weight", [width, 3, patch_size, patch_size])?;
+        let patch_bias = match is_clip {
+            true => Tensor::zeros([width], &patch_weight.device()),
+            false => source.parameter("visual.conv1.bias", [width])?,
+        };
         Ok(Self {
-            patch_embedding: PatchEmbedding::new(
-                source.parameter("visual.conv1.weight", [width, 3, patch_size, patch_size])?,
-            ),
+            frozen_patches: FrozenMatrix::new(&patch_weight.clone().flatten(1, 3), &patch_bias),
+            patch_weight,
+            patch_bias,
             class_embedding: source.parameter("visual.class_embedding", [width])?,
+            distillation_embedding: match leading {
+                2 => Some(source.parameter("visual.distillation_embedding", [width])?),
+                _ => None,
+            },
             positional_embedding: source
-                .parameter("visual.positional_embedding", [patches + 1, width])?,
-            norm_before: LayerNorm::build(source, "visual.ln_pre", width)?,
+                .parameter("visual.positional_embedding", [positions, width])?,
+            norm_before: match is_clip {
+                true => Some(LayerNorm::build(source, "visual.ln_pre", width, epsilon)?),
+                false => None,
+            },
             blocks,
-            norm_after: LayerNorm::build(source, "visual.ln_post", width)?,
-            projection: source.parameter("visual.proj", [width, embedding_width])?,
+            norm_after: LayerNorm::build(source, "visual.ln_post", width, epsilon)?,
+            projection: match is_clip {
+                true => Some(source.parameter("visual.proj", [width, embedding_width])?),
+                false => None,
+            },
             config: config.clone(),
         })
     }
 
+    /// Weight of the patch embedding, `[d, 3, patch, patch]`.
+    pub fn patch_weight(&self) -> Tensor<4> {
+        self.patch_weight.clone()
+    }
+
+    /// Its bias, `[d]`.
+    pub fn patch_bias(&self) -> Tensor<1> {
+        self.patch_bias.clone()
+    }
+
+    /// The architecture of this tower.
+    pub fn config(&self) -> &VitConfig {
+        &self.config
+    }
+
+    /// Number of patches of a picture.
+    pub fn patches(&self) -> usize {
+        (self.config.image_size / self.config.patch_size).pow(2)
+    }
+
     /// Normalised pixels `[B, 3, H, W]` -> image features `[B, D]`.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
-        self.walk(self.tokens(pixels))
+        self.class_feature(self.tokens(pixels), &Inserts::new())
     }
 
     /// The same from some patches of each picture only, which makes a training step as much cheaper (Li et al. 2023,
     /// "Scaling language-image pre-training via masking"): `kept[b]` are the patches of picture b, from 0 in reading
     /// order, equally many of each picture.
     pub fn forward_patches(&self, pixels: Tensor<4>, kept: &[Vec<usize>]) -> Tensor<2> {
-        let tokens = self.tokens(pixels); // [B, 1 + patches, d]
+        let tokens = self.tokens(pixels); // [B, leading + patches, d]
         let [batch, all, width] = tokens.dims();
+        let leading = self.config.leading_tokens();
         let rows: Vec<usize> = kept
             .iter()
             .enumerate()
             .flat_map(|(picture, kept)| {
-                let class_token = picture * all;
-                std::iter::once(class_token).chain(kept.iter().map(move |&p| class_token + 1 + p))
+                let first = picture * all;
+                (first..first + leading).chain(kept.iter().map(move |&p| first + leading + p))
             })
             .collect();
         let kept = rows.len() / batch;
@@ -117,40 +151,107 @@ impl VisionTransformer {
             .reshape([batch * all, width])
             .select(0, indices(rows, &tokens.device()))
             .reshape([batch, kept, width]);
-        self.walk(tokens)
+        self.class_feature(tokens, &Inserts::new())
     }
 
-    /// Number of patches of a picture.
-    pub fn patches(&self) -> usize {
-        (self.config.image_size / self.config.patch_size).pow(2)
+    /// Class token and patches with their positions, before any norm: `[B, leading + patches, d]`.
+    pub fn tokens(&self, pixels: Tensor<4>) -> Tensor<3> {
+        self.with_positions(self.embed_patches(pixels))
     }
 
-    /// Class token and patches with their positions, `[B, 1 + patches, d]`.
-    fn tokens(&self, pixels: Tensor<4>) -> Tensor<3> {
-        let batch = pixels.dims()[0];
-        let VitConfig {
-            patch_size, width, ..
-        } = self.config;
-        let patches = self.patch_embedding.forward(pixels, patch_size); // [B, patches, d]
-        let class_token = self
-            .class_embedding
-            .clone()
-            .reshape([1, 1, width])
-            .expand([batch, 1, width]);
-        Tensor::cat(vec![class_token, patches], 1) + self.positional_embedding.clone().unsqueeze()
+    /// Patches of normalised pixels `[B, 3, side, side]` without positions, `[B, patches, d]`; pixels behind the last whole
+    /// patch are left out.
+    pub fn embed_patches(&self, pixels: Tensor<4>) -> Tensor<3> {
+        let patch = self.config.patch_size;
+        let side = pixels.dims()[2];
+        let whole = side / patch * patch;
+        let pixels = match whole == side {
+            true => pixels,
+            false => pixels.narrow(2, 0, whole).narrow(3, 0, whole),
+        };
+        match &self.frozen_patches {
+            Some(layer) => fused::patches(pixels, layer, patch),
+            None => {
+                let (weight, bias) = (self.patch_weight.clone(), self.patch_bias.clone());
+                convolved(pixels, weight, bias, patch)
+            }
+        }
     }
 
-    /// The blocks on tokens `[B, T, d]`, the class token first -> image features `[B, D]`.
-    fn walk(&self, tokens: Tensor<3>) -> Tensor<2> {
+    /// The same by another weight `[d, C, patch, patch]` and bias `[d]`, on `[B, C, H, W]`.
+    pub fn embed_patches_by(
+        &self,
+        weight: Tensor<4>,
+        bias: Tensor<1>,
+        pixels: Tensor<4>,
+    ) -> Tensor<3> {
+        convolved(pixels, weight, bias, self.config.patch_size)
+    }
+
+    /// Leading tokens in front of patches `[B, patches, d]`, whose number is a square, all with their positions:
+    /// `[B, leading + patches, d]`.
+    pub fn with_positions(&self, patches: Tensor<3>) -> Tensor<3> {
+        let [batch, count, width] = patches.dims();
+        let alike = |token: &Tensor<1>| {
+            let token = token.clone().reshape([1, 1, width]);
+            token.expand([batch, 1, width])
+        };
+        let mut tokens = vec![alike(&self.class_embedding)];
+        tokens.extend(self.distillation_embedding.as_ref().map(alike));
+        tokens.push(patches);
+        Tensor::cat(tokens, 1) + self.positions(count.isqrt()).unsqueeze()
+    }
+
+    /// Positions of the leading tokens and of a square grid of patches, `[leading + grid², d]`.
+    pub fn positions(&self, grid: usize) -> Tensor<2> {
+        let stored = self.config.position_grid();
+        if grid == stored {
+            return self.positional_embedding.clone();
+        }
+        let resizing = match &self.config.family {
+            VitFamily::Clip => PositionResizing::Bicubic,
+            VitFamily::Plain(plain) => plain.resizing,
+        };
+        let leading = self.config.leading_tokens();
+        let all = self.positional_embedding.clone();
+        let of_grid = all.clone().narrow(0, leading, stored * stored);
+        let of_grid = resized(of_grid, stored, grid, resizing); // [grid², d]
+        Tensor::cat(vec![all.narrow(0, 0, leading), of_grid], 0)
+    }
+
+    /// The blocks on tokens `[B, T, d]`, the class token first -> its feature `[B, D]`. Rows that enter before the first
+    /// block pass CLIP's norm before the blocks as tokens do.
+    pub fn class_feature(&self, tokens: Tensor<3>, inserts: &Inserts) -> Tensor<2> {
         let class_rows = vec![0; tokens.dims()[0]];
-        let class_token = plain::walk(
-            &self.blocks,
-            self.norm_before.forward(tokens),
-            Mask::None,
-            &class_rows,
-        ); // [B, d]
-        self.norm_after
-            .forward(class_token)
-            .matmul(self.projection.clone()) // [B, D]
+        let (tokens, inserts) = self.normed_before(tokens, inserts);
+        let class_token = plain::walk(&self.blocks, tokens, Mask::None, &inserts, &class_rows); // [B, d]
+        self.project(self.norm_after.forward(class_token))
+    }
+
+    /// All rows behind the blocks, normed; those inserted last stand behind the sequence's own: `[B, T + p, d]`.
+    pub fn all_rows(&self, tokens: Tensor<3>, inserts: &Inserts) -> Tensor<3> {
+        let (tokens, inserts) = self.normed_before(tokens, inserts);
+        let rows = plain::walk_all(&self.blocks, tokens, Mask::None, &inserts);
+        self.norm_after.forward(rows)
+    }
+
+    /// Normed rows `[N, d]` -> features `[N, D]`.
+    pub fn project(&self, rows: Tensor<2>) -> Tensor<2> {
+        match &self.projection {
+            Some(projection) => rows.matmul(projection.clone()),
+            None => rows,
+        }
+    }
+
+    /// Tokens, and rows that enter with them, behind the norm before the blocks, if there is one.
+    fn normed_before(&self, tokens: Tensor<3>, inserts: &Inserts) -> (Tensor<3>, Inserts) {
+        let mut inserts = inserts.clone();
+        let Some(norm) = &self.norm_before else {
+            return (tokens, inserts);
+        };
+        if let Some(plain::Insert::Rows(rows)) = inserts.get_mut(&0) {
+            *rows = norm.forward(rows.clone());
+        }
+        (norm.forward(tokens), inserts)
     }
 }

@@ -6,14 +6,15 @@ use std::path::{Component, Path};
 use serde::Deserialize;
 
 use super::error::{Error, Result};
-use super::tensor::{Bytes, TensorTable};
-use super::torch_archive::TorchArchive;
-use super::weights::{Source, Weights};
+use super::tensor::TensorTable;
+use super::weights::{Axes, Source, Weights};
 use super::{
-    Checkpoint, Format, Normalization, OpenOptions, existing_file, openai, read_json, recognize,
-    safetensors,
+    Checkpoint, Format, Normalization, OpenOptions, existing_file, hugging_face_vit, parameters,
+    read_json, recognize, weights_file,
 };
-use crate::backbone::{Activation, ClipConfig, ImageTowerConfig, TextTowerConfig, VitConfig};
+use crate::backbone::{
+    Activation, ImageTowerConfig, ModelConfig, TextTowerConfig, VitConfig, VitFamily,
+};
 
 /// Files that hold weights, the preferred first; an `.index.json` lists the files of a model in several parts.
 pub(super) const WEIGHT_FILES: [&str; 4] = [
@@ -22,6 +23,12 @@ pub(super) const WEIGHT_FILES: [&str; 4] = [
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 ];
+
+/// What every `config.json` says.
+#[derive(Deserialize)]
+struct ModelType {
+    model_type: Option<String>,
+}
 
 /// `config.json`. What is absent has the default of `transformers.CLIPConfig`.
 #[derive(Deserialize)]
@@ -119,11 +126,15 @@ pub(super) fn open(
     options: OpenOptions,
 ) -> Result<Checkpoint> {
     let config_file = folder.join("config.json");
+    let ModelType { model_type } = read_json(&config_file)?;
+    if model_type.is_some_and(|model_type| hugging_face_vit::is_model_type(&model_type)) {
+        return hugging_face_vit::open(folder, tensors, options);
+    }
     let mut config = read_config(&config_file)?;
     if let Some(activation) = options.activation {
         config.activation = activation;
     }
-    openai::check_config(&config_file, &config)?;
+    parameters::check_config(&config_file, &config)?;
 
     let weights = Weights::assemble(folder, &config, tensors, source)?;
     let (normalization, mut warnings) = read_preprocessor(folder)?;
@@ -144,7 +155,7 @@ pub(super) fn open(
     })
 }
 
-fn read_config(path: &Path) -> Result<ClipConfig> {
+fn read_config(path: &Path) -> Result<ModelConfig> {
     let config: Config = read_json(path)?;
     match config.model_type.as_deref() {
         Some("clip") | None => {}
@@ -199,7 +210,7 @@ fn read_config(path: &Path) -> Result<ClipConfig> {
             ));
         }
     };
-    Ok(ClipConfig {
+    Ok(ModelConfig {
         embedding_width: config.projection_dim,
         activation,
         image: ImageTowerConfig::Vit(VitConfig {
@@ -208,14 +219,16 @@ fn read_config(path: &Path) -> Result<ClipConfig> {
             width: vision.hidden_size,
             layers: vision.num_hidden_layers,
             heads: vision.num_attention_heads,
+            family: VitFamily::Clip,
         }),
-        text: TextTowerConfig {
+        text: Some(TextTowerConfig {
             context_length: text.max_position_embeddings,
             vocabulary_size: text.vocab_size,
             width: text.hidden_size,
             layers: text.num_hidden_layers,
             heads: text.num_attention_heads,
-        },
+        }),
+        pretrained_classes: None,
     })
 }
 
@@ -271,11 +284,11 @@ fn read_tensors(folder: &Path) -> Result<TensorTable> {
             )
         })?;
     if !name.ends_with(".index.json") {
-        return read_part(&folder.join(name));
+        return weights_file(&folder.join(name));
     }
     let mut tensors = TensorTable::new();
     for part in parts(&folder.join(name))? {
-        tensors.extend(read_part(&folder.join(part))?);
+        tensors.extend(weights_file(&folder.join(part))?);
     }
     Ok(tensors)
 }
@@ -299,20 +312,9 @@ pub(super) fn parts(index: &Path) -> Result<BTreeSet<String>> {
     }
 }
 
-fn read_part(path: &Path) -> Result<TensorTable> {
-    let file = Bytes::map(path)?;
-    match recognize::container(&file)? {
-        recognize::Container::Safetensors => Ok(safetensors::read(&file)?.tensors),
-        recognize::Container::Torch => TorchArchive::from_bytes(file)?.tensors(),
-    }
-}
-
 /// Where `CLIPModel` keeps a weight.
 fn source(name: &str) -> Source {
-    let single = |name: &str| Source {
-        names: vec![name.to_owned()],
-        transposed: false,
-    };
+    let single = |name: &str| Source::named(name);
     let (tower, rest) = match name.strip_prefix("visual.") {
         Some(rest) => ("vision_model", rest),
         None => ("text_model", name),
@@ -326,7 +328,7 @@ fn source(name: &str) -> Source {
             let name = |letter| format!("{layer}.self_attn.{letter}_proj.{kind}");
             return Source {
                 names: ["q", "k", "v"].map(name).to_vec(),
-                transposed: false,
+                axes: Axes::Same,
             };
         }
         let part = part
@@ -340,11 +342,11 @@ fn source(name: &str) -> Source {
         // A Linear layer there, a matrix applied from the right here.
         "visual.proj" => Source {
             names: vec!["visual_projection.weight".into()],
-            transposed: true,
+            axes: Axes::Reversed,
         },
         "text_projection" => Source {
             names: vec!["text_projection.weight".into()],
-            transposed: true,
+            axes: Axes::Reversed,
         },
         "visual.class_embedding" => single("vision_model.embeddings.class_embedding"),
         "visual.conv1.weight" => single("vision_model.embeddings.patch_embedding.weight"),

@@ -1,4 +1,4 @@
-//! Pretrained CLIP models on disk: one file per format, one answer for all of them.
+//! Pretrained models on disk: one file per format, one answer for all of them.
 //!
 //! [`open`] recognises a file or folder by its content and returns a [`Checkpoint`]: the architecture, and the weights
 //! under OpenAI's names, mapped and not read yet. [`hub::fetch`] brings a model of the Hugging Face hub onto the disk
@@ -11,13 +11,16 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::{Activation, ClipConfig};
+use crate::backbone::{Activation, ModelConfig};
 
 mod error;
 pub mod hub;
 mod hugging_face;
+mod hugging_face_vit;
+mod jax_npz;
 mod open_clip;
 mod openai;
+mod parameters;
 mod recognize;
 mod safetensors;
 mod tensor;
@@ -26,14 +29,14 @@ mod torch_writer;
 mod weights;
 
 pub use error::{Error, Result};
-pub use openai::check_config;
+pub use parameters::check_config;
 pub use safetensors::{Precision, write};
 pub use tensor::{ElementType, StoredTensor, TensorTable};
 pub use torch_archive::TorchArchive;
 pub use torch_writer::TorchWriter;
 pub use weights::Weights;
 
-/// Metadata of files that this library writes: the [`ClipConfig`] and the [`Normalization`] as JSON.
+/// Metadata of files that this library writes: the [`ModelConfig`] and the [`Normalization`] as JSON.
 const CONFIG_KEY: &str = "clip_config";
 const NORMALIZATION_KEY: &str = "normalization";
 
@@ -43,7 +46,7 @@ pub struct Checkpoint {
     /// How it was stored.
     pub format: Format,
     /// The architecture.
-    pub config: ClipConfig,
+    pub config: ModelConfig,
     /// The weights, read on demand.
     pub weights: Weights,
     /// A `tokenizer.json` beside the weights; it wins over CLIP's own list of merges.
@@ -64,6 +67,8 @@ pub enum Format {
     TorchScript,
     /// A folder of Hugging Face's `CLIPModel`.
     HuggingFace,
+    /// An archive of NumPy arrays as google-research/vision_transformer publishes them.
+    JaxNpz,
     /// A training checkpoint or folder of OpenCLIP, or a saved `state_dict`.
     OpenClip,
 }
@@ -82,6 +87,17 @@ impl Normalization {
     pub const OPENAI: Self = Self {
         mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
         std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
+    };
+
+    /// The usual one of models that were pretrained on ImageNet with PyTorch (torchvision).
+    pub const IMAGENET: Self = Self {
+        mean: [0.485, 0.456, 0.406],
+        std: [0.229, 0.224, 0.225],
+    };
+    /// Pixels in `[-1, 1]`, as google-research/vision_transformer trains.
+    pub const HALF: Self = Self {
+        mean: [0.5; 3],
+        std: [0.5; 3],
     };
 
     fn check(&self, path: &Path) -> Result<()> {
@@ -119,6 +135,9 @@ pub fn open(path: &Path, options: OpenOptions) -> Result<Checkpoint> {
     let (format, tensors, metadata) = match recognize::container(&file)? {
         recognize::Container::Safetensors => {
             let safetensors::Contents { tensors, metadata } = safetensors::read(&file)?;
+            if metadata.contains_key(CONFIG_KEY) {
+                return openai::open(path, Format::Safetensors, tensors, &metadata, options);
+            }
             let format = if open_clip::has_wrapped_names(&tensors) {
                 Format::OpenClip
             } else {
@@ -126,6 +145,7 @@ pub fn open(path: &Path, options: OpenOptions) -> Result<Checkpoint> {
             };
             (format, tensors, metadata)
         }
+        recognize::Container::Npz => return jax_npz::open(&file),
         recognize::Container::Torch => {
             let archive = TorchArchive::from_bytes(file)?;
             let format = if archive.is_script_module() {
@@ -193,6 +213,20 @@ fn open_folder(folder: &Path, options: OpenOptions) -> Result<Checkpoint> {
             "a folder without config.json or open_clip_config.json",
             "pass the folder of a Hugging Face or OpenCLIP model, or the weight file itself",
         ))
+    }
+}
+
+/// The tensors of a folder's file of weights.
+fn weights_file(path: &Path) -> Result<TensorTable> {
+    let file = tensor::Bytes::map(path)?;
+    match recognize::container(&file)? {
+        recognize::Container::Safetensors => Ok(safetensors::read(&file)?.tensors),
+        recognize::Container::Torch => TorchArchive::from_bytes(file)?.tensors(),
+        recognize::Container::Npz => Err(Error::not_a_checkpoint(
+            path,
+            "an archive of NumPy arrays",
+            "a folder's weights are in a safetensors or PyTorch file",
+        )),
     }
 }
 

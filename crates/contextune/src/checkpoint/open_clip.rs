@@ -7,12 +7,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::{Error, Result};
-use super::tensor::{Bytes, TensorTable};
-use super::torch_archive::TorchArchive;
+use super::tensor::TensorTable;
 use super::weights::Weights;
 use super::{
-    Checkpoint, Format, Normalization, OpenOptions, existing_file, openai, read_json, recognize,
-    safetensors,
+    Checkpoint, Format, Normalization, OpenOptions, existing_file, openai, parameters, read_json,
+    recognize, weights_file,
 };
 use crate::backbone::{Activation, ImageTowerConfig};
 
@@ -100,7 +99,7 @@ pub(super) fn open_without_config(
         }
     };
     let config = openai::config_from_shapes(path, &tensors, activation, openai::Heads::default())?;
-    openai::check_config(path, &config)?;
+    parameters::check_config(path, &config)?;
     Ok(Checkpoint {
         format: Format::OpenClip,
         weights: Weights::assemble(path, &config, tensors, openai::same_name)?,
@@ -123,11 +122,7 @@ pub(super) fn open_folder(folder: &Path, options: OpenOptions) -> Result<Checkpo
                 format!("it needs one of {}", WEIGHT_FILES.join(", ")),
             )
         })?;
-    let file = Bytes::map(&path)?;
-    let tensors = match recognize::container(&file)? {
-        recognize::Container::Safetensors => safetensors::read(&file)?.tensors,
-        recognize::Container::Torch => TorchArchive::from_bytes(file)?.tensors()?,
-    };
+    let tensors = weights_file(&path)?;
     recognize::refuse_other_families(&path, &tensors)?;
     open(folder, &path, tensors, options)
 }
@@ -167,7 +162,7 @@ pub(super) fn open(
         };
         *heads = width.checked_div(head_width).unwrap_or(0);
     }
-    openai::check_config(&config_file, &config)?;
+    parameters::check_config(&config_file, &config)?;
     let (normalization, warnings) = preprocessing(&config_file, preprocess)?;
     Ok(Checkpoint {
         format: Format::OpenClip,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::error::{Error, Result};
+use super::jax_npz;
 use super::tensor::{Bytes, TensorTable};
 use super::torch_archive::LEGACY_MAGIC;
 
@@ -10,11 +11,16 @@ use super::torch_archive::LEGACY_MAGIC;
 pub(super) enum Container {
     Safetensors,
     Torch,
+    /// NumPy arrays.
+    Npz,
 }
 
 /// Names the container, or what else the file is.
 pub(super) fn container(file: &Bytes) -> Result<Container> {
     let bytes: &[u8] = file;
+    if bytes.starts_with(b"PK\x03\x04") && jax_npz::is_npz(file) {
+        return Ok(Container::Npz);
+    }
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(&LEGACY_MAGIC) {
         return Ok(Container::Torch);
     }
@@ -143,6 +149,9 @@ const A_MODEL: &str = "it goes with a model: pass that one here";
 
 /// Names the family of tensors that are no CLIP, if it can be told.
 pub(super) fn refuse_other_families(path: &Path, tensors: &TensorTable) -> Result<()> {
+    if is_plain_vit(tensors) {
+        return Ok(());
+    }
     let has = |mark: &str| {
         let starts = |name: &str| name.starts_with(mark);
         let mut names = tensors.keys();
@@ -182,9 +191,15 @@ pub(super) fn refuse_other_families(path: &Path, tensors: &TensorTable) -> Resul
     }
 }
 
-/// Whether tensors have the names of Hugging Face's `CLIPModel`.
+/// Whether tensors have the names of Hugging Face's models.
 pub(super) fn has_hugging_face_names(tensors: &TensorTable) -> bool {
-    tensors.keys().any(|name| name.starts_with("vision_model."))
+    tensors.keys().any(|name| name.starts_with("vision_model.")) || is_plain_vit(tensors)
+}
+
+/// Whether they have those of `ViTModel`, `DeiTModel` or `Dinov2Model`.
+fn is_plain_vit(tensors: &TensorTable) -> bool {
+    let mut names = tensors.keys();
+    names.any(|name| name.ends_with("embeddings.patch_embeddings.projection.weight"))
 }
 
 /// A family by the `model_type` of its `config.json`.

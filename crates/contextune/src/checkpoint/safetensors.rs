@@ -10,10 +10,10 @@ use half::f16;
 use serde_json::json;
 
 use super::error::{Error, Result};
-use super::openai;
+use super::parameters;
 use super::tensor::{Bytes, ElementType, StoredTensor, TensorTable, contiguous_strides};
 use super::{CONFIG_KEY, NORMALIZATION_KEY, Normalization};
-use crate::backbone::ClipConfig;
+use crate::backbone::ModelConfig;
 use crate::files;
 
 /// Tensors of a file, and the texts that its writer put beside them.
@@ -93,14 +93,14 @@ pub enum Precision {
 /// where that was asked for ([`Error::NotFinite`]); a folder that cannot be written.
 pub fn write(
     path: &Path,
-    config: &ClipConfig,
+    config: &ModelConfig,
     normalization: &Normalization,
     precision: Precision,
     metadata: &BTreeMap<String, String>,
     mut read: impl FnMut(&str) -> Result<Vec<f32>>,
 ) -> Result<()> {
-    openai::check_config(path, config)?;
-    let parameters = openai::parameters(config);
+    parameters::check_config(path, config)?;
+    let parameters = parameters::parameters(config);
     let header = header(
         path,
         config,
@@ -138,7 +138,7 @@ pub fn write(
 /// The JSON header, padded so that the data starts at a multiple of 8 bytes.
 fn header(
     path: &Path,
-    config: &ClipConfig,
+    config: &ModelConfig,
     normalization: &Normalization,
     precision: Precision,
     metadata: &BTreeMap<String, String>,

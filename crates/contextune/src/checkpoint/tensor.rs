@@ -184,6 +184,13 @@ impl StoredTensor {
         self
     }
 
+    /// The same elements with axis `order[i]` in place of axis i.
+    pub(super) fn permuted<const N: usize>(mut self, order: [usize; N]) -> Self {
+        self.shape = order.map(|axis| self.shape[axis]).to_vec();
+        self.strides = order.map(|axis| self.strides[axis]).to_vec();
+        self
+    }
+
     /// The same elements under another shape of as many elements; `None` where that would need a copy.
     pub(super) fn reshaped(mut self, shape: &[usize]) -> Option<Self> {
         let count = |shape: &[usize]| shape.iter().product::<usize>();

@@ -50,6 +50,11 @@ impl TorchArchive {
                 "a safetensors file",
                 "expected a PyTorch file",
             )),
+            recognize::Container::Npz => Err(Error::not_a_checkpoint(
+                path,
+                "an archive of NumPy arrays",
+                "expected a PyTorch file",
+            )),
         }
     }
 
@@ -338,8 +343,8 @@ fn malformed_pickle(path: &Path) -> impl FnOnce(PickleError) -> Error {
     move |error| Error::damaged(&path, error.to_string())
 }
 
-/// Byte range of an entry, which must be stored without compression.
-fn locate(
+/// Byte range of an entry of a zip archive, which must be stored without compression.
+pub(super) fn locate(
     archive: &mut ZipArchive<Cursor<&[u8]>>,
     index: usize,
     name: &str,
@@ -352,7 +357,7 @@ fn locate(
         return Err(Error::unsupported(
             path,
             format!("the compressed entry {name}"),
-            "PyTorch never compresses it: use the file as torch.save wrote it",
+            "use the file as torch.save or numpy.savez wrote it: both leave it as it is",
         ));
     }
     entry

@@ -7,9 +7,9 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::error::{Error, Result};
-use super::openai;
 use super::tensor::{StoredTensor, TensorTable};
-use crate::backbone::ClipConfig;
+use super::{openai, parameters};
+use crate::backbone::ModelConfig;
 
 /// All weights of one model, read from the file one tensor at a time.
 ///
@@ -33,8 +33,33 @@ struct Weight {
 pub(super) struct Source {
     /// Names in the file; several are concatenated on axis 0.
     pub(super) names: Vec<String>,
-    /// The file's axes are in reverse order.
-    pub(super) transposed: bool,
+    /// How it lies there.
+    pub(super) axes: Axes,
+}
+
+/// How the axes of a stored weight stand to those of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Axes {
+    /// They are the same.
+    Same,
+    /// They are in reverse order.
+    Reversed,
+    /// They are the same once axes that one became are joined again, and those of one element are left out.
+    Split,
+    /// The same, and then in reverse order.
+    SplitReversed,
+    /// Those of a convolution in JAX: height, width, inputs, outputs.
+    JaxConvolution,
+}
+
+impl Source {
+    /// As it is, under one name.
+    pub(super) fn named(name: impl Into<String>) -> Self {
+        Self {
+            names: vec![name.into()],
+            axes: Axes::Same,
+        }
+    }
 }
 
 impl Weights {
@@ -43,12 +68,12 @@ impl Weights {
     /// Refuses a table in which a weight is missing, has another shape, or is left over.
     pub(super) fn assemble(
         path: &Path,
-        config: &ClipConfig,
+        config: &ModelConfig,
         mut table: TensorTable,
         source: impl Fn(&str) -> Source,
     ) -> Result<Self> {
         let mut tensors = BTreeMap::new();
-        for (name, shape) in openai::parameters(config) {
+        for (name, shape) in parameters::parameters(config) {
             let source = source(&name);
             let mut part_shape = shape.clone();
             if let Some(rows) = part_shape.first_mut() {
@@ -64,7 +89,7 @@ impl Weights {
                             path: path.to_owned(),
                             name: file_name,
                         })?;
-                    take_part(path, stored, &part_shape, source.transposed)
+                    take_part(path, stored, &part_shape, source.axes)
                 })
                 .collect::<Result<_>>()?;
             tensors.insert(name, Weight { shape, parts });
@@ -145,12 +170,28 @@ fn take_part(
     path: &Path,
     stored: StoredTensor,
     expected: &[usize],
-    transposed: bool,
+    axes: Axes,
 ) -> Result<StoredTensor> {
-    let stored = if transposed {
-        stored.transposed()
-    } else {
-        stored
+    let wrong = |stored: &StoredTensor| Error::WrongShape {
+        path: path.to_owned(),
+        name: stored.name().to_owned(),
+        found: stored.shape().to_vec(),
+        expected: expected.to_vec(),
+    };
+    let reversed: Vec<usize> = expected.iter().rev().copied().collect();
+    let stored = match axes {
+        Axes::Same => stored,
+        Axes::Reversed => stored.transposed(),
+        Axes::Split if joins(stored.shape(), expected) => {
+            let joined = stored.clone().reshaped(expected);
+            joined.ok_or_else(|| wrong(&stored))?
+        }
+        Axes::SplitReversed if joins(stored.shape(), &reversed) => {
+            let joined = stored.clone().reshaped(&reversed);
+            joined.ok_or_else(|| wrong(&stored))?.transposed()
+        }
+        Axes::JaxConvolution if stored.shape().len() == 4 => stored.permuted([3, 2, 0, 1]),
+        Axes::Split | Axes::SplitReversed | Axes::JaxConvolution => return Err(wrong(&stored)),
     };
     // Some trainers keep the scalar logit_scale with one axis.
     if expected.is_empty()
@@ -159,13 +200,24 @@ fn take_part(
     {
         return Ok(scalar);
     }
-    if stored.shape() != expected {
-        return Err(Error::WrongShape {
-            path: path.to_owned(),
-            name: stored.name().to_owned(),
-            found: stored.shape().to_vec(),
-            expected: expected.to_vec(),
-        });
+    match stored.shape() == expected {
+        true => Ok(stored),
+        false => Err(wrong(&stored)),
     }
-    Ok(stored)
+}
+
+/// Whether neighbouring axes of `stored` can be joined to `expected`.
+fn joins(stored: &[usize], expected: &[usize]) -> bool {
+    let mut stored = stored.iter().copied().filter(|&size| size != 1);
+    let each = expected.iter().filter(|&&size| size != 1).all(|&size| {
+        let mut joined = 1_usize;
+        while joined < size {
+            match stored.next() {
+                Some(next) => joined = joined.saturating_mul(next),
+                None => return false,
+            }
+        }
+        joined == size
+    });
+    each && stored.next().is_none()
 }

@@ -56,8 +56,9 @@ pub enum Sees {
     /// The feature that the frozen image tower makes of it, `[D]`.
     #[default]
     Features,
-    /// Its pixels in 0..1, `[3 · size · size]`: the method changes what the tower sees, or the tower.
-    Pixels,
+    /// Its pixels in 0..1, `[3 · side · side]`, of a square of this side: the method changes what the tower sees, or the
+    /// tower.
+    Pixels(usize),
 }
 
 /// Watches pictures being encoded.
@@ -217,7 +218,7 @@ impl<'a> ExampleEncoder<'a> {
     /// Pixels are asked for, or its rows are not as wide as the model's features.
     pub fn check(&self, file: &FeaturesFile) -> Result<(), FeatureError> {
         let path = file.path().to_owned();
-        if self.sees == Sees::Pixels {
+        if self.sees != Sees::Features {
             return Err(FeatureError::NeedsPictures { path });
         }
         match (file.width(), self.width()) {
@@ -233,13 +234,17 @@ impl<'a> ExampleEncoder<'a> {
     fn width(&self) -> usize {
         match self.sees {
             Sees::Features => self.model.config().embedding_width,
-            Sees::Pixels => 3 * self.model.config().image.image_size().pow(2),
+            Sees::Pixels(side) => 3 * side * side,
         }
     }
 
     fn reader(&self) -> PictureReader {
+        let side = match self.sees {
+            Sees::Features => self.model.config().image.image_size(),
+            Sees::Pixels(side) => side,
+        };
         PictureReader {
-            preprocess: Preprocess::new(self.model.config().image.image_size() as u32),
+            preprocess: Preprocess::new(side as u32),
             decoding: DecodeOptions {
                 honour_exif: self.options.honour_exif,
                 ..DecodeOptions::default()
@@ -271,7 +276,7 @@ impl<'a> ExampleEncoder<'a> {
             .iter()
             .flat_map(|&path| views.each().map(move |view| Request { path, view }))
             .collect();
-        if self.sees == Sees::Pixels {
+        if self.sees != Sees::Features {
             return self.pictures_to_decode(paths, &requests, views, watcher);
         }
         let keys = match &self.cache {

@@ -1,4 +1,5 @@
 //! Features to logits and loss.
 
 pub mod contrastive;
+pub mod linear_head;
 pub mod similarity;

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal, Uniform};
 
 use super::IMAGE_TEACHER_HEAD;
-use crate::backbone::{ClipConfig, ParameterSource};
+use crate::backbone::{ParameterSource, TextTowerConfig};
 
 /// exp of the initial logit scale: the inverse of the softmax temperature 0.07.
 const INITIAL_LOGIT_SCALE: f32 = 1.0 / 0.07;
@@ -25,11 +25,11 @@ pub struct Initialiser<'a> {
 }
 
 impl<'a> Initialiser<'a> {
-    /// For a vision-transformer CLIP of this architecture.
-    pub fn new(config: &ClipConfig, seed: u64, device: &'a Device) -> Self {
+    /// For a vision-transformer CLIP with a text tower of this architecture.
+    pub fn new(text: &TextTowerConfig, seed: u64, device: &'a Device) -> Self {
         Self {
             random: ChaCha8Rng::seed_from_u64(seed),
-            text_layers: config.text.layers,
+            text_layers: text.layers,
             device,
         }
     }

@@ -13,7 +13,9 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::{Clip, ClipConfig, ImageTower, PixelNormalisation, TextTower};
+use crate::backbone::{
+    Clip, ImageTower, ModelConfig, PixelNormalisation, TextTower, TextTowerConfig,
+};
 use crate::image::{Picture, RandomResizedCrop};
 use crate::indices::indices;
 use crate::objective::contrastive;
@@ -79,7 +81,8 @@ pub const IMAGE_TEACHER_HEAD: &str = "image_teacher_head";
 /// Contrastive training of a CLIP on captioned pictures.
 #[derive(Debug)]
 pub struct Pretraining {
-    config: ClipConfig,
+    config: ModelConfig,
+    text: TextTowerConfig,
     normalisation: PixelNormalisation,
     tokenizer: Arc<Tokenizer>,
     pictures: Vec<CaptionedPicture>,
@@ -105,7 +108,9 @@ pub struct PatchDropping {
 #[derive(Debug)]
 pub struct PretrainingSettings {
     /// The architecture.
-    pub config: ClipConfig,
+    pub config: ModelConfig,
+    /// That of its text tower.
+    pub text: TextTowerConfig,
     /// What the image tower is to expect of its pixels.
     pub normalisation: PixelNormalisation,
     /// As large as the text tower's vocabulary.
@@ -129,6 +134,7 @@ impl Pretraining {
     pub fn new(settings: PretrainingSettings, pictures: Vec<CaptionedPicture>) -> Self {
         Self {
             config: settings.config,
+            text: settings.text,
             normalisation: settings.normalisation,
             tokenizer: settings.tokenizer,
             names: pictures.iter().map(|picture| picture.name).collect(),
@@ -197,7 +203,7 @@ impl Pretraining {
         batch: &[usize],
         random: &mut ChaCha8Rng,
     ) -> Result<Vec<Vec<u32>>, TextError> {
-        let limit = CAPTION_LENGTH.min(self.config.text.context_length);
+        let limit = CAPTION_LENGTH.min(self.text.context_length);
         batch
             .iter()
             .map(|&index| {
@@ -224,7 +230,7 @@ impl Task for Pretraining {
         let pixels = self.pixels(batch, &mut random);
         let captions = self.captions(batch, &mut random)?;
 
-        let clip = Clip::build(&mut &*parameters, &self.config)?;
+        let clip = Clip::build(&mut &*parameters, &self.config, &self.text)?;
         let images = self.encode(&clip.image, pixels, progress, &mut random); // [B, D]
         let texts = clip.text.encode_tokens(&captions)?; // [B, D]
         let (mut loss, correct) =

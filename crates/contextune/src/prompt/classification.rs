@@ -118,6 +118,8 @@ impl Task for Classification<'_> {
         let batch = Batch {
             labels: indices(labels, &self.device),
             image_features: self.features.select(&which, &self.device)?, // [B, D]
+            seed: self.seed,
+            step: step.progress.step,
         };
         self.prompt.step(leaves, &batch)
     }

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::coop::{self, CONTEXT, ContextLayout, InitialContext, Placeholder, Position};
 use super::format::PromptFile;
 use super::{Beginning, Learn, Lesson, MethodError, Prompt, Recipe};
-use crate::backbone::{BackboneError, ClipConfig, PreparedPrompts, PromptLayout, Row, TextTower};
-use crate::model::Model;
+use crate::backbone::{BackboneError, PreparedPrompts, PromptLayout, Row, TextTower};
+use crate::model::{Model, ModelError};
 use crate::objective::similarity::normalise;
 use crate::train::{Parameters, TrainError};
 
@@ -58,7 +58,7 @@ impl Learn for CoCoOpSettings {
         let mut parameters = lesson.initial.parameters(lesson, &self.layout())?;
         let mut random = ChaCha8Rng::seed_from_u64(lesson.seed);
         random.set_stream(1); // the context is drawn from stream 0
-        for (name, shape, inputs) in meta_net(lesson.model.config()) {
+        for (name, shape, inputs) in meta_net(lesson.model)? {
             let values = match lesson.initial {
                 InitialContext::File { path } => {
                     let (values, found) = PromptFile::read_tensor(path, name)?;
@@ -103,15 +103,17 @@ impl Learn for CoCoOpSettings {
 }
 
 /// Name, shape and number of inputs of each parameter of the network from an image feature `[D]` to a shift `[d]`.
-pub(crate) fn meta_net(config: &ClipConfig) -> [(&'static str, Vec<usize>, usize); 4] {
-    let (width, embedding_width) = (config.text.width, config.embedding_width);
+pub(crate) fn meta_net(
+    model: &Model,
+) -> Result<[(&'static str, Vec<usize>, usize); 4], ModelError> {
+    let (width, embedding_width) = (model.text_config()?.width, model.config().embedding_width);
     let hidden = embedding_width / REDUCTION;
-    [
+    Ok([
         (WEIGHT_1, vec![hidden, embedding_width], embedding_width),
         (BIAS_1, vec![hidden], embedding_width),
         (WEIGHT_2, vec![width, hidden], hidden),
         (BIAS_2, vec![width], hidden),
-    ]
+    ])
 }
 
 /// What `torch.nn.Linear` begins with, weights and biases alike: U(−1/√inputs, 1/√inputs).

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::zeroshot::known_or_written;
 use super::{Beginning, Learn, Lesson, MethodError, Prompt, Recipe};
-use crate::backbone::{ClipConfig, ImageTower, PixelNormalisation};
+use crate::backbone::{ImageTower, ModelConfig, PixelNormalisation};
 use crate::features::Sees;
 use crate::model::Model;
 use crate::objective::similarity;
@@ -55,8 +55,8 @@ impl Learn for ImageEncoderSettings {
         Recipe::coop(50, 32)
     }
 
-    fn sees(&self) -> Sees {
-        Sees::Pixels
+    fn sees(&self, model: &Model) -> Sees {
+        Sees::Pixels(model.config().image.image_size())
     }
 }
 
@@ -65,7 +65,7 @@ impl Learn for ImageEncoderSettings {
 struct ImageEncoder {
     /// `[K, D]`
     words: Tensor<2>,
-    config: ClipConfig,
+    config: ModelConfig,
     normalisation: PixelNormalisation,
     logit_scale: Tensor<1>,
 }

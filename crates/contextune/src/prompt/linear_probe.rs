@@ -11,12 +11,9 @@ use super::{Beginning, Learn, Lesson, MethodError, Prompt, Recipe};
 use crate::evaluate::Accuracy;
 use crate::features::LabelledFeatures;
 use crate::model::Model;
+use crate::objective::linear_head::{self, BIAS, WEIGHT};
 use crate::train::{Parameters, TrainError};
 
-/// `[K, D]`
-const WEIGHT: &str = "head.weight";
-/// `[K]`
-const BIAS: &str = "head.bias";
 /// The C of openai/CLIP's README, for data without validation pictures.
 const PUBLISHED_C: f64 = 0.316;
 /// Strengths tried first, and how often the interval around the best is halved after that.
@@ -92,9 +89,7 @@ impl Prompt for LinearProbe {
         parameters: &Parameters,
         image_features: Tensor<2>,
     ) -> Result<Tensor<2>, TrainError> {
-        let weight = parameters.get::<2>(WEIGHT)?;
-        let bias = parameters.get::<1>(BIAS)?;
-        Ok(image_features.matmul(weight.transpose()) + bias.unsqueeze())
+        linear_head::logits(parameters, image_features)
     }
 }
 

@@ -14,10 +14,12 @@ use super::format::{PromptFile, PromptFileError};
 use super::image_encoder::ImageEncoderSettings;
 use super::kgcoop::KgCoOpSettings;
 use super::linear_probe::LinearProbeSettings;
+use super::pixel::PixelSettings;
 use super::prograd::ProGradSettings;
 use super::taskres::TaskResSettings;
 use super::text_tuning::{TextBiasSettings, TextTransformSettings};
 use super::tip_adapter::{TipAdapterFSettings, TipAdapterSettings};
+use super::vpt::VptSettings;
 use super::zeroshot::ZeroShotSettings;
 use super::{Prompt, zeroshot};
 use crate::backbone::BackboneError;
@@ -46,6 +48,8 @@ pub enum Method {
     TextTransform(TextTransformSettings),
     TextBias(TextBiasSettings),
     ImageEncoder(ImageEncoderSettings),
+    Vpt(VptSettings),
+    Pixel(PixelSettings),
 }
 
 /// What every method can do.
@@ -94,8 +98,8 @@ pub trait Learn {
         }
     }
 
-    /// What it is given of a picture.
-    fn sees(&self) -> Sees {
+    /// What it is given of a picture, in front of this model.
+    fn sees(&self, _model: &Model) -> Sees {
         Sees::Features
     }
 
@@ -278,6 +282,14 @@ pub enum MethodError {
         /// The method.
         method: String,
     },
+    /// Prompts that stand in a vision transformer, for another image tower.
+    #[error(
+        "visual prompts stand between the tokens of a vision transformer, and this model's image tower is none: use a ViT model, or pixel prompts"
+    )]
+    NeedsVisionTransformer,
+    /// Settings that exclude each other.
+    #[error("{0}")]
+    Combination(String),
     /// The optimiser of a closed problem failed.
     #[error("the linear probe could not be fitted: {0}")]
     Solver(String),
@@ -300,6 +312,8 @@ impl Method {
             Self::TextTransform(method) => method,
             Self::TextBias(method) => method,
             Self::ImageEncoder(method) => method,
+            Self::Vpt(method) => method,
+            Self::Pixel(method) => method,
         }
     }
 

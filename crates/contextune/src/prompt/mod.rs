@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 
 use burn::tensor::{Int, Tensor};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
 use crate::objective::similarity;
 use crate::train::{Parameters, StepOutcome, TrainError};
@@ -20,10 +22,12 @@ pub mod linear_probe;
 mod measure;
 mod method;
 pub mod movement;
+pub mod pixel;
 pub mod prograd;
 pub mod taskres;
 pub mod text_tuning;
 pub mod tip_adapter;
+pub mod vpt;
 pub mod words;
 pub mod zeroshot;
 
@@ -60,14 +64,7 @@ pub trait Prompt: Debug + Send + Sync {
     /// Loss and gradients of one batch: of the cross-entropy, unless the method has a loss of its own.
     fn step(&self, leaves: &Parameters, batch: &Batch) -> Result<StepOutcome, TrainError> {
         let logits = self.logits(leaves, batch.image_features.clone())?; // [B, K]
-        let correct = batch.correct(&logits);
-        let loss = similarity::cross_entropy(logits, batch.labels.clone());
-        Ok(StepOutcome::backward(
-            loss,
-            leaves,
-            correct,
-            batch.examples(),
-        ))
+        Ok(batch.cross_entropy(logits, leaves))
     }
 }
 
@@ -78,12 +75,32 @@ pub struct Batch {
     pub image_features: Tensor<2>,
     /// `[B]`, in `0..K`.
     pub labels: Tensor<1, Int>,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Steps before this one.
+    pub step: usize,
 }
 
 impl Batch {
     /// B
     pub fn examples(&self) -> usize {
         self.labels.dims()[0]
+    }
+
+    /// Random numbers of this step alone.
+    pub fn random(&self) -> ChaCha8Rng {
+        /// Streams of steps; those below are epochs'.
+        const STEPS: u64 = 1 << 63;
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        random.set_stream(STEPS | self.step as u64);
+        random
+    }
+
+    /// Mean cross-entropy of `logits` `[B, K]`, with its backward pass.
+    pub fn cross_entropy(&self, logits: Tensor<2>, leaves: &Parameters) -> StepOutcome {
+        let correct = self.correct(&logits);
+        let loss = similarity::cross_entropy(logits, self.labels.clone());
+        StepOutcome::backward(loss, leaves, correct, self.examples())
     }
 
     /// How many of the batch `logits` `[B, K]` classify rightly.

@@ -167,18 +167,18 @@ impl Import<'_> {
     }
 
     fn check_widths(&self) -> Result<(), ImportError> {
-        let config = self.model.config();
-        if self.checkpoint.width != config.text.width {
+        let text = self.model.text_config()?;
+        if self.checkpoint.width != text.width {
             return Err(ImportError::Width {
                 path: self.path.into(),
                 found: self.checkpoint.width,
-                expected: config.text.width,
+                expected: text.width,
             });
         }
         if self.checkpoint.family == DasslFamily::CoOp {
             return Ok(());
         }
-        for (name, expected, _) in cocoop::meta_net(config) {
+        for (name, expected, _) in cocoop::meta_net(self.model)? {
             let found = self.checkpoint.parameters.shape(name).unwrap_or_default();
             if found != expected {
                 return Err(ImportError::MetaNet {

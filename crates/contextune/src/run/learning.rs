@@ -77,7 +77,7 @@ pub fn encoder<'a>(
     cache: Option<PathBuf>,
 ) -> Result<ExampleEncoder<'a>, ModelError> {
     let options = settings.encoding(cache);
-    let sees = settings.method.learn().sees();
+    let sees = settings.method.learn().sees(model);
     Ok(ExampleEncoder::new(
         model,
         &model.fingerprint()?,

@@ -120,6 +120,7 @@ impl Settings {
     pub fn model_options(&self) -> ModelOptions {
         ModelOptions {
             activation: self.activation,
+            normalization: None,
         }
     }
 

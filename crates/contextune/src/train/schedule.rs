@@ -15,6 +15,12 @@ pub enum Schedule {
     },
     /// Half a cosine to zero from the first step on, set at every step.
     Cosine,
+    /// VPT's: linear from zero over the first epochs, then half a cosine to zero, set once an epoch; the first epoch has the
+    /// rate 0 (KMnP/vpt, `solver/lr_scheduler.py`).
+    EpochWarmupCosine {
+        /// Epochs until the full rate is reached.
+        warmup_epochs: usize,
+    },
     /// CLIP's: linear from zero over the warm-up steps, then half a cosine to zero, set at every step.
     WarmupCosine {
         /// Steps until the full rate is reached.
@@ -46,6 +52,14 @@ impl Schedule {
                 0 => warmup,
                 epoch => half_cosine((epoch - 1) as f64, progress.epochs as f64),
             },
+            Self::EpochWarmupCosine { warmup_epochs } => {
+                if progress.epoch < warmup_epochs {
+                    base * progress.epoch as f32 / warmup_epochs as f32
+                } else {
+                    let rest = progress.epochs.saturating_sub(warmup_epochs).max(1);
+                    half_cosine((progress.epoch - warmup_epochs) as f64, rest as f64)
+                }
+            }
             Self::Cosine => half_cosine(progress.step as f64, progress.steps as f64),
             Self::WarmupCosine { warmup_steps } => {
                 if progress.step < warmup_steps {

@@ -318,7 +318,7 @@ fn encode(
     let mut whole = BTreeSet::new();
     for job in missing {
         let settings = &job.settings;
-        if settings.method.learn().sees() != Sees::Features {
+        if settings.method.learn().sees(model) != Sees::Features {
             continue; // nothing of it is kept
         }
         let dataset = &datasets[&job.data];
@@ -348,7 +348,12 @@ fn learn(
         return Ok(());
     }
     let cores = rayon::current_num_threads();
-    let large = model.config().text.width >= WIDTH_OF_LARGE_TOWERS;
+    let config = model.config();
+    let width = config
+        .text
+        .as_ref()
+        .map_or(config.embedding_width, |text| text.width);
+    let large = width >= WIDTH_OF_LARGE_TOWERS;
     let workers = if large { 1 } else { cores.min(missing.len()) };
     let bar = context.screen.bar("runs", missing.len());
     let _learning = context.interrupt.learning();

@@ -14,15 +14,18 @@ use contextune::prompt::guided::GuidedSettings;
 use contextune::prompt::image_encoder::ImageEncoderSettings;
 use contextune::prompt::kgcoop::KgCoOp;
 use contextune::prompt::linear_probe::LinearProbeSettings;
+use contextune::prompt::pixel::{PixelSettings, Place};
 use contextune::prompt::prograd::ProGrad;
 use contextune::prompt::taskres::TaskResSettings;
 use contextune::prompt::text_tuning::{TextBiasSettings, TextTransformSettings};
 use contextune::prompt::tip_adapter::{TipAdapterFSettings, TipAdapterSettings};
+use contextune::prompt::vpt::{Depth, Location, Pooling, VptSettings};
 use contextune::prompt::zeroshot::ZeroShotSettings;
 use contextune::prompt::{Method, TrainingViews};
 use contextune::run::{RecipeName, RunFolder, Settings};
 use contextune::text::TemplateSet;
 use contextune::train::Optimizer;
+use serde::de::DeserializeOwned;
 
 use crate::options::{ModelArguments, PictureArguments, WrongUsage};
 
@@ -98,6 +101,14 @@ enum MethodArguments {
     ///
     /// Example: contextune train image-encoder --data photos --shots 16
     ImageEncoder(TunedWordsArguments),
+    /// Tokens or pixels inside a frozen vision transformer, and a linear classifier behind it (VPT); learns from pictures.
+    ///
+    /// Example: contextune train vpt --data photos --tokens 10 --depth deep
+    Vpt(VptArguments),
+    /// Pixels on the picture in front of a frozen CLIP, which compares it with words; learns from pictures.
+    ///
+    /// Example: contextune train pixel --data photos --size 30
+    Pixel(PixelArguments),
 }
 
 #[derive(Debug, Args)]
@@ -188,6 +199,53 @@ struct TaskresArguments {
     /// Factor of the residuals, α.
     #[arg(long, value_name = "FACTOR", default_value_t = 0.5, value_parser = positive)]
     residual_scale: f64,
+    #[command(flatten)]
+    training: TrainingArguments,
+}
+
+#[derive(Debug, Args)]
+struct VptArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    /// Prompt tokens; the border in pixels for pad, channels for below.
+    #[arg(long, default_value_t = 10)]
+    tokens: usize,
+    /// The layers that prompts enter: shallow (the first), deep (each), shared (each, the same prompts), first-N,
+    /// first-N-only (prompts leave again), last-N or last-N-as-published (the official code loses the first patches).
+    /// Without it deep, and shallow for prompts made of pixels.
+    #[arg(long)]
+    depth: Option<Depth>,
+    /// What a prompt is: prepend (tokens), add (a summand for each token), add-1 (one for all), prepend-pixel,
+    /// prepend-pixel-gaussian, prepend-pixel-normalised, pad (a border of pixels) or below (channels).
+    #[arg(long, default_value = "prepend", value_parser = named::<Location>)]
+    location: Location,
+    /// What is classified: class-token, image, prompt or image-and-prompt.
+    #[arg(long, default_value = "class-token", value_parser = named::<Pooling>)]
+    pooling: Pooling,
+    /// Learn prompts of this width and a linear layer from them to the tower's width.
+    #[arg(long, value_name = "WIDTH")]
+    project: Option<usize>,
+    /// Share of the prompts' elements that a step leaves out; as published .1 for deep prompts, here 0 unless given.
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    dropout: f32,
+    #[command(flatten)]
+    training: TrainingArguments,
+}
+
+#[derive(Debug, Args)]
+struct PixelArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    #[command(flatten)]
+    templates: TemplateArguments,
+    /// Where the pixels are: padding (a border on the picture), frame (a border around the picture, made smaller),
+    /// fixed-patch (a square in the upper left corner) or random-patch (at another place for every batch).
+    #[arg(long, default_value = "padding", value_parser = named::<Place>)]
+    place: Place,
+    /// Width of the border or side of the patch, in pixels; without it as published for pictures of 224 pixels, 30, in
+    /// proportion.
+    #[arg(long)]
+    size: Option<usize>,
     #[command(flatten)]
     training: TrainingArguments,
 }
@@ -304,6 +362,11 @@ fn batch_size(text: &str) -> Result<BatchSize, String> {
     }
 }
 
+/// A value by the name that it has in files.
+fn named<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_value(text.into()).map_err(|error| error.to_string())
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
@@ -358,6 +421,8 @@ impl Arguments {
             }
             MethodArguments::ClipAdapter(arguments) => &arguments.common,
             MethodArguments::Taskres(arguments) => &arguments.common,
+            MethodArguments::Vpt(arguments) => &arguments.common,
+            MethodArguments::Pixel(arguments) => &arguments.common,
             MethodArguments::TipAdapterF(arguments)
             | MethodArguments::TextTransform(arguments)
             | MethodArguments::TextBias(arguments)
@@ -456,6 +521,19 @@ impl Arguments {
             MethodArguments::TextBias(arguments) => arguments.resolve(dataset, |templates| {
                 Method::TextBias(TextBiasSettings { templates })
             })?,
+            MethodArguments::Pixel(arguments) => {
+                let image_size = model.config().image.image_size();
+                let method = Method::Pixel(PixelSettings {
+                    place: arguments.place,
+                    size: arguments.size.unwrap_or((image_size * 30 / 224).max(1)),
+                    templates: arguments.templates.lines(dataset)?,
+                });
+                (method, random, Some(&arguments.training))
+            }
+            MethodArguments::Vpt(arguments) => {
+                let method = Method::Vpt(arguments.settings());
+                (method, random, Some(&arguments.training))
+            }
         };
         let recipe = match training {
             Some(training) => training.recipe.into(),
@@ -497,6 +575,28 @@ impl CommonArguments {
             PathBuf::from("runs").join(format!("{}-{data}", settings.method.name()))
         });
         Ok(RunFolder::create(&out, settings, self.force)?)
+    }
+}
+
+impl VptArguments {
+    fn settings(&self) -> VptSettings {
+        let of_pixels = !matches!(
+            self.location,
+            Location::Prepend | Location::Add | Location::Add1
+        );
+        let usual = if of_pixels {
+            Depth::Shallow
+        } else {
+            Depth::Deep
+        };
+        VptSettings {
+            tokens: self.tokens,
+            depth: self.depth.unwrap_or(usual),
+            location: self.location,
+            pooling: self.pooling,
+            project: self.project,
+            dropout: self.dropout,
+        }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use super::graph::{Graph, Value};
 use super::protobuf::Attribute;
-use crate::backbone::{Activation, ClipConfig, ImageTowerConfig, ResNetConfig, VitConfig};
+use crate::backbone::{Activation, ImageTowerConfig, ModelConfig, ResNetConfig, VitConfig};
 
 /// Added to the variance in layer norms and batch norms.
 const EPSILON: f32 = 1e-5;
 
 /// Normalised pixels `[B, 3, size, size]` -> image features `[B, D]`, not of unit length.
-pub(super) fn forward(graph: &mut Graph, config: &ClipConfig, pixels: &Value) -> Value {
+pub(super) fn forward(graph: &mut Graph, config: &ModelConfig, pixels: &Value) -> Value {
     match &config.image {
         ImageTowerConfig::Vit(vit) => vision_transformer(graph, vit, config.activation, pixels),
         ImageTowerConfig::ResNet(resnet) => modified_resnet(graph, resnet, pixels),

@@ -1,0 +1,37 @@
+//! A linear classifier on image features: x Wᵀ + b.
+
+use burn::tensor::{Device, Tensor};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal};
+
+use crate::train::{Parameters, TrainError};
+
+/// Name of W, `[K, D]`.
+pub const WEIGHT: &str = "head.weight";
+/// Name of b, `[K]`.
+pub const BIAS: &str = "head.bias";
+
+/// `features` `[B, D]` -> logits `[B, K]`.
+pub fn logits(parameters: &Parameters, features: Tensor<2>) -> Result<Tensor<2>, TrainError> {
+    let weight = parameters.get::<2>(WEIGHT)?;
+    let bias = parameters.get::<1>(BIAS)?;
+    Ok(features.matmul(weight.transpose()) + bias.unsqueeze())
+}
+
+/// Adds a head for K classes as KMnP/vpt initialises it: W from N(0, 2/K), and every class with the probability 1 % of a
+/// sigmoid, b = −ln 99.
+pub fn initialise(
+    parameters: &mut Parameters,
+    [classes, width]: [usize; 2],
+    random: &mut ChaCha8Rng,
+    device: &Device,
+) {
+    let deviation = (2.0 / classes as f32).sqrt();
+    let weight = Normal::new(0.0, deviation)
+        .expect("a standard deviation is finite")
+        .sample_iter(random)
+        .take(classes * width)
+        .collect();
+    parameters.insert_data(WEIGHT, &[classes, width], weight, device);
+    parameters.insert_data(BIAS, &[classes], vec![-(99f32.ln()); classes], device);
+}

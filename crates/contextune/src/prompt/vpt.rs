@@ -1,0 +1,617 @@
+//! Visual prompt tuning: tokens learned inside a frozen vision transformer, and a linear classifier behind it (Jia et al.
+//! 2022, "Visual Prompt Tuning", §3; KMnP/vpt 4410440, `vit_prompt`).
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::{Tensor, TensorData};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal, Uniform};
+use serde::{Deserialize, Serialize};
+
+use super::{Batch, Beginning, Learn, Lesson, MethodError, Prompt, Recipe, TrainingViews};
+use crate::backbone::plain::{Insert, Inserts};
+use crate::backbone::{ImageTower, PixelNormalisation, VisionTransformer};
+use crate::features::Sees;
+use crate::model::Model;
+use crate::objective::linear_head;
+use crate::train::{FitSettings, Optimizer, Parameters, Schedule, StepOutcome, TrainError};
+
+/// Official names of the parameters.
+const PROMPTS: &str = "prompt_embeddings";
+const DEEP_PROMPTS: &str = "deep_prompt_embeddings";
+const PROJECTION_WEIGHT: &str = "prompt_proj.weight";
+const PROJECTION_BIAS: &str = "prompt_proj.bias";
+const TOP_AND_BOTTOM: &str = "prompt_embeddings_tb";
+const LEFT_AND_RIGHT: &str = "prompt_embeddings_lr";
+const PATCH_WEIGHT: &str = "patch_embeddings.weight";
+const PATCH_BIAS: &str = "patch_embeddings.bias";
+
+/// Where prompts enter and how they are read out (Jia et al. 2022, §4.3).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VptSettings {
+    /// Prompt tokens, p; pixels of the border where the location is `pad`, channels where it is `below`.
+    pub tokens: usize,
+    /// In front of which layers prompts enter.
+    pub depth: Depth,
+    /// What a prompt is.
+    pub location: Location,
+    /// What of the last layer's output is classified.
+    pub pooling: Pooling,
+    /// Width of the prompts before a learned linear layer brings them to the tower's; absent: no such layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<usize>,
+    /// Share of the prompts' elements that a training step leaves out.
+    pub dropout: f32,
+}
+
+/// In front of which layers prompts enter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "layers")]
+pub enum Depth {
+    /// The first; they go through all others.
+    Shallow,
+    /// Each, with prompts of its own.
+    #[default]
+    Deep,
+    /// Each, with the same prompts.
+    Shared,
+    /// Each of the first n; the last of them go through all others.
+    First(usize),
+    /// Each of the first n; behind these there are none.
+    FirstOnly(usize),
+    /// Each of the last n.
+    Last(usize),
+    /// The same as the official code does it: where prompts first enter, they take the place of the first patches.
+    LastAsPublished(usize),
+}
+
+/// What a prompt is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Location {
+    /// Tokens behind the class token, without a position.
+    #[default]
+    Prepend,
+    /// A summand for each token.
+    Add,
+    /// One summand for all tokens.
+    #[serde(rename = "add-1")]
+    Add1,
+    /// Patches of pixels that go through the patch embedding, from U(−v, v).
+    PrependPixel,
+    /// The same, from N(0, 1).
+    PrependPixelGaussian,
+    /// The same, from U(0, 1) and normalised as pictures are.
+    PrependPixelNormalised,
+    /// A border of pixels around the picture, which grows.
+    Pad,
+    /// Channels below the picture's, with a patch embedding for all channels that learns.
+    Below,
+}
+
+/// What of the last layer's output is classified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pooling {
+    /// The class token.
+    #[default]
+    ClassToken,
+    /// The mean of the patches.
+    Image,
+    /// The mean of the prompts.
+    Prompt,
+    /// The mean of both.
+    ImageAndPrompt,
+}
+
+impl Default for VptSettings {
+    fn default() -> Self {
+        Self {
+            tokens: 10,
+            depth: Depth::Deep,
+            location: Location::Prepend,
+            pooling: Pooling::ClassToken,
+            project: None,
+            dropout: 0.0,
+        }
+    }
+}
+
+impl Depth {
+    /// Layers of a tower of `layers` in front of which prompts of their own enter.
+    fn layers(self, layers: usize) -> std::ops::Range<usize> {
+        match self {
+            Self::Shallow => 0..1,
+            Self::Deep | Self::Shared => 0..layers,
+            Self::First(n) | Self::FirstOnly(n) => 0..n,
+            Self::Last(n) | Self::LastAsPublished(n) => layers - n..layers,
+        }
+    }
+
+    fn starts_late(self) -> bool {
+        matches!(self, Self::Last(_) | Self::LastAsPublished(_))
+    }
+}
+
+impl fmt::Display for Depth {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shallow => formatter.write_str("shallow"),
+            Self::Deep => formatter.write_str("deep"),
+            Self::Shared => formatter.write_str("shared"),
+            Self::First(n) => write!(formatter, "first-{n}"),
+            Self::FirstOnly(n) => write!(formatter, "first-{n}-only"),
+            Self::Last(n) => write!(formatter, "last-{n}"),
+            Self::LastAsPublished(n) => write!(formatter, "last-{n}-as-published"),
+        }
+    }
+}
+
+impl FromStr for Depth {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.parse::<usize>().ok().filter(|&n| n > 0);
+        let first = text.strip_prefix("first-");
+        let last = text.strip_prefix("last-");
+        let parsed = match text {
+            "shallow" => Some(Self::Shallow),
+            "deep" => Some(Self::Deep),
+            "shared" => Some(Self::Shared),
+            _ => first
+                .and_then(|rest| match rest.strip_suffix("-only") {
+                    Some(rest) => number(rest).map(Self::FirstOnly),
+                    None => number(rest).map(Self::First),
+                })
+                .or_else(|| {
+                    last.and_then(|rest| match rest.strip_suffix("-as-published") {
+                        Some(rest) => number(rest).map(Self::LastAsPublished),
+                        None => number(rest).map(Self::Last),
+                    })
+                }),
+        };
+        parsed.ok_or_else(|| {
+            "a depth is shallow, deep, shared, first-N, first-N-only, last-N or last-N-as-published"
+                .into()
+        })
+    }
+}
+
+/// How a parameter begins.
+enum Initial {
+    /// U(−v, v)
+    Uniform(f32),
+    /// U(0, 1)
+    Unit,
+    /// N(0, σ²)
+    Normal(f32),
+    Zero,
+}
+
+impl Initial {
+    fn draw(&self, elements: usize, random: &mut ChaCha8Rng) -> Vec<f32> {
+        match *self {
+            Self::Uniform(bound) => Uniform::new_inclusive(-bound, bound)
+                .expect("the bounds are finite and in order")
+                .sample_iter(random)
+                .take(elements)
+                .collect(),
+            Self::Unit => Uniform::new(0.0, 1.0)
+                .expect("the bounds are finite and in order")
+                .sample_iter(random)
+                .take(elements)
+                .collect(),
+            Self::Normal(deviation) => Normal::new(0.0, deviation)
+                .expect("a standard deviation is finite")
+                .sample_iter(random)
+                .take(elements)
+                .collect(),
+            Self::Zero => vec![0.0; elements],
+        }
+    }
+}
+
+impl VptSettings {
+    /// Refuses what cannot be combined, for a tower of `layers`.
+    fn check(&self, layers: usize) -> Result<(), String> {
+        /// More tokens than any published model has patches.
+        const MOST_TOKENS: usize = 4096;
+        let is = |location| self.location == location;
+        let of_tokens = is(Location::Prepend) || is(Location::Add) || is(Location::Add1);
+        if !(1..=MOST_TOKENS).contains(&self.tokens) {
+            return Err(format!(
+                "--tokens is {}; 1 to {MOST_TOKENS} is expected",
+                self.tokens
+            ));
+        }
+        if !of_tokens && self.depth != Depth::Shallow {
+            return Err(
+                "prompts made of pixels enter in front of the first layer: --depth shallow".into(),
+            );
+        }
+        if !of_tokens && self.project.is_some() {
+            return Err("--project is for prompts that are tokens: prepend, add and add-1".into());
+        }
+        if let Depth::First(n) | Depth::FirstOnly(n) | Depth::Last(n) | Depth::LastAsPublished(n) =
+            self.depth
+            && n > layers
+        {
+            return Err(format!(
+                "--depth {} asks for {n} layers; the tower has {layers}",
+                self.depth
+            ));
+        }
+        if !is(Location::Prepend) && matches!(self.depth, Depth::FirstOnly(_)) {
+            return Err(
+                "only tokens in front of the patches (prepend) can leave again: --depth first-N"
+                    .into(),
+            );
+        }
+        if !is(Location::Prepend) && self.pooling != Pooling::ClassToken {
+            return Err("--pooling is for tokens in front of the patches (prepend)".into());
+        }
+        let left = matches!(self.depth, Depth::FirstOnly(n) if n < layers);
+        let reads_prompts = matches!(self.pooling, Pooling::Prompt | Pooling::ImageAndPrompt);
+        if left && reads_prompts {
+            return Err("prompts that have left (first-N-only) cannot be pooled".into());
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err("--dropout is from 0 to below 1".into());
+        }
+        Ok(())
+    }
+
+    /// What is learned in the tower: name, shape, beginning.
+    fn parameters(&self, tower: &VisionTransformer) -> Vec<(&'static str, Vec<usize>, Initial)> {
+        let config = tower.config();
+        let (patch, size, p) = (config.patch_size, config.image_size, self.tokens);
+        let width = self.project.unwrap_or(config.width);
+        // Xavier's bound, of a patch's pixels and a token.
+        let bound = (6.0 / (3 * patch * patch + width) as f32).sqrt();
+        let uniform = || Initial::Uniform(bound);
+        let pixels = vec![1, 3, patch, patch * p];
+        let mut list = match self.location {
+            Location::Prepend | Location::Add | Location::Add1 => {
+                let rows = match self.location {
+                    Location::Prepend => p,
+                    Location::Add => config.leading_tokens() + tower.patches(),
+                    _ => 1,
+                };
+                let layers = self.depth.layers(config.layers).len();
+                let mut list = Vec::new();
+                let mut deep = layers;
+                if !self.depth.starts_late() {
+                    list.push((PROMPTS, vec![1, rows, width], uniform()));
+                    deep -= 1;
+                }
+                if deep > 0 && self.depth != Depth::Shared {
+                    list.push((DEEP_PROMPTS, vec![deep, rows, width], uniform()));
+                }
+                list
+            }
+            Location::PrependPixel => vec![(PROMPTS, pixels, uniform())],
+            Location::PrependPixelGaussian => vec![(PROMPTS, pixels, Initial::Normal(1.0))],
+            Location::PrependPixelNormalised => vec![(PROMPTS, pixels, Initial::Unit)],
+            Location::Pad => vec![
+                (
+                    TOP_AND_BOTTOM,
+                    vec![1, 3, 2 * p, size + 2 * p],
+                    Initial::Unit,
+                ),
+                (LEFT_AND_RIGHT, vec![1, 3, size, 2 * p], Initial::Unit),
+            ],
+            Location::Below => vec![
+                (PROMPTS, vec![1, p, size, size], uniform()),
+                (
+                    PATCH_WEIGHT,
+                    vec![config.width, 3 + p, patch, patch],
+                    uniform(),
+                ),
+                (PATCH_BIAS, vec![config.width], Initial::Zero),
+            ],
+        };
+        if let Some(narrow) = self.project {
+            // Kaiming's normal distribution by the outputs.
+            let deviation = (2.0 / config.width as f32).sqrt();
+            let bound = 1.0 / (narrow as f32).sqrt();
+            list.extend([
+                (
+                    PROJECTION_WEIGHT,
+                    vec![config.width, narrow],
+                    Initial::Normal(deviation),
+                ),
+                (PROJECTION_BIAS, vec![config.width], Initial::Uniform(bound)),
+            ]);
+        }
+        list
+    }
+}
+
+impl Learn for VptSettings {
+    fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
+        let prompt = Vpt::of_model(lesson.model, self)?;
+        let device = lesson.model.device();
+        let mut random = ChaCha8Rng::seed_from_u64(lesson.seed);
+        let mut parameters = Parameters::default();
+        for (name, shape, initial) in self.parameters(&prompt.tower) {
+            let values = initial.draw(shape.iter().product(), &mut random);
+            parameters.insert_data(name, &shape, values, device);
+        }
+        if self.location == Location::Below {
+            // Only the new channels begin anew.
+            let weight = parameters.get::<4>(PATCH_WEIGHT)?;
+            let known = prompt.tower.patch_weight(); // [d, 3, P, P]
+            let [_, channels, ..] = weight.dims();
+            let others = weight.narrow(1, 3, channels - 3);
+            parameters.insert(PATCH_WEIGHT, Tensor::cat(vec![known, others], 1));
+            parameters.insert(PATCH_BIAS, prompt.tower.patch_bias());
+        }
+        let shape = [
+            lesson.class_names.len(),
+            lesson.model.config().embedding_width,
+        ];
+        linear_head::initialise(&mut parameters, shape, &mut random, device);
+        Ok(Beginning {
+            prompt: Box::new(prompt),
+            parameters,
+        })
+    }
+
+    fn open(
+        &self,
+        model: &Model,
+        _class_names: &[String],
+        _parameters: &Parameters,
+        _stored: Option<Tensor<2>>,
+    ) -> Result<Box<dyn Prompt>, MethodError> {
+        Ok(Box::new(Vpt::of_model(model, self)?))
+    }
+
+    /// Jia et al. 2022, §4.1 and appendix A; rate and decay from the middle of their grid.
+    fn published(&self, _shots: Option<usize>) -> Recipe {
+        Recipe {
+            batch_size: Some(64),
+            least_area: 8,
+            views: TrainingViews::Whole,
+            fit: FitSettings {
+                epochs: 100,
+                learning_rate: 1.25,
+                optimizer: Optimizer::Sgd {
+                    momentum: 0.9,
+                    weight_decay: 1e-3,
+                },
+                schedule: Schedule::EpochWarmupCosine { warmup_epochs: 10 },
+            },
+        }
+    }
+
+    fn fast(&self, _shots: Option<usize>) -> Recipe {
+        Recipe {
+            batch_size: Some(32),
+            fit: FitSettings {
+                epochs: 20,
+                learning_rate: 2e-3,
+                optimizer: Optimizer::AdamW {
+                    betas: [0.9, 0.999],
+                    epsilon: 1e-8,
+                    weight_decay: 1e-2,
+                },
+                schedule: Schedule::Cosine,
+            },
+            ..self.published(None)
+        }
+    }
+
+    fn sees(&self, model: &Model) -> Sees {
+        Sees::Pixels(model.config().image.image_size())
+    }
+
+    fn takes_other_classes(&self) -> bool {
+        false
+    }
+}
+
+/// A frozen vision transformer with prompts inside.
+#[derive(Debug)]
+struct Vpt {
+    settings: VptSettings,
+    tower: Box<VisionTransformer>,
+    normalisation: PixelNormalisation,
+}
+
+impl Vpt {
+    fn of_model(model: &Model, settings: &VptSettings) -> Result<Self, MethodError> {
+        let ImageTower::Vit(tower) = model.image_tower()? else {
+            return Err(MethodError::NeedsVisionTransformer);
+        };
+        settings
+            .check(tower.config().layers)
+            .map_err(MethodError::Combination)?;
+        Ok(Self {
+            settings: settings.clone(),
+            tower,
+            normalisation: model.normalisation(),
+        })
+    }
+
+    /// `pixels` `[B, 3 · size · size]` in 0..1 -> `[B, K]`; with `random` some elements of the prompts are left out.
+    fn forward(
+        &self,
+        parameters: &Parameters,
+        pixels: Tensor<2>,
+        mut random: Option<&mut ChaCha8Rng>,
+    ) -> Result<Tensor<2>, TrainError> {
+        let (batch, size) = (pixels.dims()[0], self.tower.config().image_size);
+        let pixels = pixels.reshape([batch, 3, size, size]);
+        let tokens = self.tokens(parameters, self.normalisation.forward(pixels))?;
+        let mut inserts = self.inserts(parameters, batch, &mut random)?;
+        // What is added to the tokens is added before any norm.
+        let tokens = match inserts.remove(&0) {
+            Some(Insert::Summands(summands)) => tokens + summands,
+            Some(rows) => {
+                inserts.insert(0, rows);
+                tokens
+            }
+            None => tokens,
+        };
+        linear_head::logits(parameters, self.feature(tokens, &inserts))
+    }
+
+    /// Tokens of normalised pixels `[B, 3, size, size]`, `[B, T, d]`.
+    fn tokens(&self, parameters: &Parameters, pixels: Tensor<4>) -> Result<Tensor<3>, TrainError> {
+        let [batch, _, size, _] = pixels.dims();
+        let p = self.settings.tokens;
+        match self.settings.location {
+            Location::Pad => {
+                let normed = |name: &str| {
+                    let [_, _, height, width] = parameters.get::<4>(name)?.dims();
+                    let border = self.normalisation.forward(parameters.get(name)?);
+                    Ok::<_, TrainError>(border.expand([batch, 3, height, width]))
+                };
+                let sides = normed(LEFT_AND_RIGHT)?; // [B, 3, size, 2p]
+                let (left, right) = (sides.clone().narrow(3, 0, p), sides.narrow(3, p, p));
+                let middle = Tensor::cat(vec![left, pixels, right], 3);
+                let ends = normed(TOP_AND_BOTTOM)?; // [B, 3, 2p, size + 2p]
+                let (top, bottom) = (ends.clone().narrow(2, 0, p), ends.narrow(2, p, p));
+                Ok(self.tower.tokens(Tensor::cat(vec![top, middle, bottom], 2)))
+            }
+            Location::Below => {
+                let below = parameters.get::<4>(PROMPTS)?.expand([batch, p, size, size]);
+                let pixels = Tensor::cat(vec![pixels, below], 1); // [B, 3 + p, size, size]
+                let (weight, bias) = (parameters.get(PATCH_WEIGHT)?, parameters.get(PATCH_BIAS)?);
+                let patches = self.tower.embed_patches_by(weight, bias, pixels);
+                Ok(self.tower.with_positions(patches))
+            }
+            _ => Ok(self.tower.tokens(pixels)),
+        }
+    }
+
+    /// What enters before each layer.
+    fn inserts(
+        &self,
+        parameters: &Parameters,
+        batch: usize,
+        random: &mut Option<&mut ChaCha8Rng>,
+    ) -> Result<Inserts, TrainError> {
+        let VptSettings {
+            depth, location, ..
+        } = self.settings;
+        let mut inserts = Inserts::new();
+        match location {
+            Location::Pad | Location::Below => return Ok(inserts),
+            Location::PrependPixel
+            | Location::PrependPixelGaussian
+            | Location::PrependPixelNormalised => {
+                let pixels = parameters.get::<4>(PROMPTS)?; // [1, 3, P, P · p]
+                let pixels = match location {
+                    Location::PrependPixelNormalised => self.normalisation.forward(pixels),
+                    _ => pixels,
+                };
+                let patch = self.tower.config().patch_size;
+                let patches = pixels
+                    .reshape([3, patch, self.settings.tokens, patch])
+                    .permute([2, 0, 1, 3]); // [p, 3, P, P]
+                let rows = self.tower.embed_patches(patches); // [p, 1, d]
+                inserts.insert(0, Insert::Rows(rows.swap_dims(0, 1)));
+                return Ok(inserts);
+            }
+            Location::Prepend | Location::Add | Location::Add1 => {}
+        }
+        let layers = self.tower.config().layers;
+        let entered = depth.layers(layers);
+        let first_deep = if depth.starts_late() {
+            entered.start
+        } else {
+            1
+        };
+        for layer in entered.clone() {
+            let rows = match layer < first_deep || depth == Depth::Shared {
+                true => parameters.get::<3>(PROMPTS)?,
+                false => parameters
+                    .get::<3>(DEEP_PROMPTS)?
+                    .narrow(0, layer - first_deep, 1),
+            }; // [1, p, d']
+            let rows = self.left_out(self.projected(parameters, rows)?, batch, random);
+            let replaces = matches!(depth, Depth::LastAsPublished(_)) && layer == entered.start;
+            let insert = match location {
+                Location::Prepend if replaces => Insert::RowsInsteadOfPatches(rows),
+                Location::Prepend => Insert::Rows(rows),
+                _ => Insert::Summands(rows),
+            };
+            inserts.insert(layer, insert);
+        }
+        if let Depth::FirstOnly(n) = depth {
+            inserts.insert(n, Insert::Nothing);
+        }
+        Ok(inserts)
+    }
+
+    /// `[1, p, d']` -> `[1, p, d]`.
+    fn projected(&self, parameters: &Parameters, rows: Tensor<3>) -> Result<Tensor<3>, TrainError> {
+        if self.settings.project.is_none() {
+            return Ok(rows);
+        }
+        let weight = parameters.get::<2>(PROJECTION_WEIGHT)?; // [d, d']
+        let bias = parameters.get::<1>(PROJECTION_BIAS)?;
+        Ok(rows.matmul(weight.transpose().unsqueeze()) + bias.unsqueeze())
+    }
+
+    /// Dropout, of other elements in every picture: `[1, p, d]` -> `[B, p, d]`.
+    fn left_out(
+        &self,
+        rows: Tensor<3>,
+        batch: usize,
+        random: &mut Option<&mut ChaCha8Rng>,
+    ) -> Tensor<3> {
+        let share = self.settings.dropout;
+        let Some(random) = random.as_mut().filter(|_| share > 0.0) else {
+            return rows;
+        };
+        let [_, count, width] = rows.dims();
+        let kept = 1.0 / (1.0 - share);
+        let mask: Vec<f32> = Uniform::new(0.0, 1.0)
+            .expect("the bounds are finite and in order")
+            .sample_iter(&mut **random)
+            .take(batch * count * width)
+            .map(|draw: f32| if draw < share { 0.0 } else { kept })
+            .collect();
+        let mask = TensorData::new(mask, [batch, count, width]);
+        let mask = Tensor::from_data(mask, &rows.device());
+        rows.expand([batch, count, width]) * mask
+    }
+
+    /// What is classified, `[B, D]`.
+    fn feature(&self, tokens: Tensor<3>, inserts: &Inserts) -> Tensor<2> {
+        if self.settings.pooling == Pooling::ClassToken {
+            return self.tower.class_feature(tokens, inserts);
+        }
+        let leading = self.tower.config().leading_tokens();
+        let p = self.settings.tokens;
+        let rows = self.tower.all_rows(tokens, inserts); // leading tokens, patches, prompts
+        let [batch, count, width] = rows.dims();
+        let has_prompts = !matches!(self.settings.depth, Depth::FirstOnly(_));
+        let patches = count - leading - if has_prompts { p } else { 0 };
+        let (first, length) = match self.settings.pooling {
+            Pooling::ClassToken => (0, 1),
+            Pooling::Image => (leading, patches),
+            Pooling::Prompt => (leading + patches, p),
+            Pooling::ImageAndPrompt => (leading, patches + p),
+        };
+        let mean = rows.narrow(1, first, length).mean_dim(1);
+        self.tower.project(mean.reshape([batch, width]))
+    }
+}
+
+impl Prompt for Vpt {
+    fn logits(&self, parameters: &Parameters, pixels: Tensor<2>) -> Result<Tensor<2>, TrainError> {
+        self.forward(parameters, pixels, None)
+    }
+
+    fn step(&self, leaves: &Parameters, batch: &Batch) -> Result<StepOutcome, TrainError> {
+        let pixels = batch.image_features.clone();
+        let logits = self.forward(leaves, pixels, Some(&mut batch.random()))?;
+        Ok(batch.cross_entropy(logits, leaves))
+    }
+}

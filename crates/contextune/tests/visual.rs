@@ -1,0 +1,217 @@
+//! Prompts on the image side against the values of the official code.
+
+mod common;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use common::{Golden, TOLERANCE, assert_values_close, elements, golden};
+use contextune::backbone::ImageTower;
+use contextune::checkpoint::Normalization;
+use contextune::model::{Model, ModelOptions};
+use contextune::prompt::pixel::{PixelSettings, Place};
+use contextune::prompt::vpt::{Depth, Location, Pooling, VptSettings};
+use contextune::prompt::{Batch, Learn};
+use contextune::train::Parameters;
+
+/// What the official checkpoints call everything that belongs to the transformer.
+const OFFICIAL: &str = "transformer.";
+
+fn vision_transformer(device: &Device) -> Model {
+    let path = golden("vit_imagenet21k_tiny.npz");
+    let options = ModelOptions {
+        // KMnP/vpt normalises by ImageNet's statistics, whatever the weights were trained with.
+        normalization: Some(Normalization::IMAGENET),
+        ..ModelOptions::default()
+    };
+    Model::open(path.to_str(), options, device, |_| ()).unwrap()
+}
+
+/// The golden pictures as they were before they were normalised, `[B, 3 · size · size]`.
+fn pixels(golden: &Golden, normalization: Normalization, device: &Device) -> Tensor<2> {
+    let (mut values, shape) = golden.values("images");
+    let size = shape[2] * shape[3];
+    for (channel, pixels) in values.chunks_exact_mut(size).enumerate() {
+        let (mean, std) = (
+            normalization.mean[channel % 3],
+            normalization.std[channel % 3],
+        );
+        pixels
+            .iter_mut()
+            .for_each(|pixel| *pixel = *pixel * std + mean);
+    }
+    Tensor::from_data(TensorData::new(values, [shape[0], 3 * size]), device)
+}
+
+/// Logits, and the gradients of what is learned, of one official variant.
+fn assert_variant(case: &str, settings: &VptSettings) {
+    let device = Device::flex();
+    let golden = Golden::open("vpt.safetensors");
+    let model = vision_transformer(&device);
+    let mut parameters = Parameters::default();
+    let prefix = format!("{case}.param.{OFFICIAL}");
+    for name in golden.names() {
+        let Some(ours) = name.strip_prefix(&prefix) else {
+            continue;
+        };
+        let ours = ours.trim_start_matches("embeddings.");
+        // The official module keeps them, and learns the shared ones alone.
+        if settings.depth == Depth::Shared && ours == "deep_prompt_embeddings" {
+            continue;
+        }
+        let (values, shape) = golden.values(&name);
+        parameters.insert_data(ours, &shape, values, &device);
+    }
+    for name in ["head.weight", "head.bias"] {
+        let (values, shape) = golden.values(name);
+        parameters.insert_data(name, &shape, values, &device);
+    }
+    let names: Vec<String> = (0..6).map(|class| class.to_string()).collect();
+    let prompt = settings.open(&model, &names, &parameters, None).unwrap();
+    let labels = golden.integers("labels");
+    let batch = Batch {
+        image_features: pixels(&golden, Normalization::IMAGENET, &device),
+        labels: Tensor::from_data(TensorData::new(labels.clone(), [labels.len()]), &device),
+        seed: 1,
+        step: 0,
+    };
+    let logits = prompt.logits(&parameters, batch.image_features.clone());
+    golden.assert_close(&format!("{case}.logits"), logits.unwrap(), TOLERANCE);
+
+    let outcome = prompt.step(&parameters.tracked(), &batch).unwrap();
+    let mut compared = 0;
+    for name in golden.names() {
+        let Some(official) = name.strip_prefix(&format!("{case}.grad.")) else {
+            continue;
+        };
+        let ours = official
+            .trim_start_matches(OFFICIAL)
+            .trim_start_matches("embeddings.");
+        let gradient = elements(outcome.gradients[ours].clone());
+        assert_values_close(&name, &gradient, &golden.values(&name).0, TOLERANCE);
+        compared += 1;
+    }
+    // The head's bias has no official gradient.
+    assert_eq!(compared + 1, outcome.gradients.len(), "{case}");
+}
+
+fn three_tokens(depth: Depth) -> VptSettings {
+    VptSettings {
+        tokens: 3,
+        depth,
+        ..VptSettings::default()
+    }
+}
+
+#[test]
+fn a_vision_transformer_from_jax_encodes_as_the_official_one() {
+    let device = Device::flex();
+    let golden = Golden::open("vpt.safetensors");
+    let model = vision_transformer(&device);
+    let ImageTower::Vit(tower) = model.image_tower().unwrap() else {
+        panic!("it is a vision transformer")
+    };
+    let rows = tower.all_rows(
+        tower.tokens(golden.tensor("images", &device)),
+        &Default::default(),
+    );
+    golden.assert_close("base.encoded", rows, TOLERANCE);
+    let resized = tower.positions(6).unsqueeze::<3>();
+    golden.assert_close("resized_position_embedding_48px", resized, TOLERANCE);
+}
+
+#[test]
+fn prompts_of_every_depth_equal_the_official_ones() {
+    for (case, depth) in [
+        ("shallow", Depth::Shallow),
+        ("deep", Depth::Deep),
+        ("deep_shared", Depth::Shared),
+        ("deep_first2", Depth::First(2)),
+        ("deep_noexpand", Depth::FirstOnly(2)),
+        ("deep_last2", Depth::LastAsPublished(2)),
+    ] {
+        assert_variant(case, &three_tokens(depth));
+    }
+    let project = VptSettings {
+        project: Some(16),
+        ..three_tokens(Depth::Deep)
+    };
+    assert_variant("deep_project", &project);
+}
+
+#[test]
+fn prompts_at_every_place_equal_the_official_ones() {
+    for (case, location, tokens) in [
+        ("location_add", Location::Add, 3),
+        ("location_add_1", Location::Add1, 3),
+        ("location_prepend_pixel", Location::PrependPixel, 3),
+        ("location_pad", Location::Pad, 4),
+        ("location_below", Location::Below, 3),
+    ] {
+        let settings = VptSettings {
+            tokens,
+            location,
+            ..three_tokens(Depth::Shallow)
+        };
+        assert_variant(case, &settings);
+    }
+}
+
+#[test]
+fn every_pooling_equals_the_official_one() {
+    for (prefix, depth) in [("", Depth::Shallow), ("deep_", Depth::Deep)] {
+        for (case, pooling) in [
+            ("img_pool", Pooling::Image),
+            ("prompt_pool", Pooling::Prompt),
+            ("imgprompt_pool", Pooling::ImageAndPrompt),
+        ] {
+            let settings = VptSettings {
+                pooling,
+                ..three_tokens(depth)
+            };
+            assert_variant(&format!("{prefix}pool_{case}"), &settings);
+        }
+    }
+}
+
+#[test]
+fn pixel_prompts_equal_the_official_ones() {
+    let device = Device::flex();
+    let golden = Golden::open("pixel_prompts.safetensors");
+    let path = common::golden("clip_vit.safetensors");
+    let model = Model::open(path.to_str(), ModelOptions::default(), &device, |_| ()).unwrap();
+    let words = Golden::open("clip_vit_io.safetensors").tensor::<2>("text_features", &device);
+    for (case, place, size) in [
+        ("padding", Place::Padding, 5),
+        ("fixed_patch", Place::FixedPatch, 6),
+    ] {
+        let settings = PixelSettings {
+            place,
+            size,
+            templates: "a {}.".into(),
+        };
+        let mut parameters = Parameters::default();
+        for name in golden.names() {
+            if let Some(ours) = name.strip_prefix(&format!("{case}.param.")) {
+                let (values, shape) = golden.values(&name);
+                parameters.insert_data(ours, &shape, values, &device);
+            }
+        }
+        let prompt = settings.open(&model, &[], &parameters, Some(words.clone()));
+        let prompt = prompt.unwrap();
+        let labels = golden.integers("labels");
+        let batch = Batch {
+            image_features: pixels(&golden, Normalization::OPENAI, &device),
+            labels: Tensor::from_data(TensorData::new(labels.clone(), [labels.len()]), &device),
+            seed: 1,
+            step: 0,
+        };
+        let logits = prompt.logits(&parameters, batch.image_features.clone());
+        golden.assert_close(&format!("{case}.logits"), logits.unwrap(), TOLERANCE);
+        let outcome = prompt.step(&parameters.tracked(), &batch).unwrap();
+        let loss = golden.values(&format!("{case}.loss")).0[0];
+        assert!((outcome.loss - loss).abs() <= 1e-4 * loss + 1e-5, "{case}");
+        for (name, gradient) in outcome.gradients {
+            let official = golden.values(&format!("{case}.grad.{name}")).0;
+            assert_values_close(&name, &elements(gradient), &official, TOLERANCE);
+        }
+    }
+}
