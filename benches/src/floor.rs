@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
-use contextune::backbone::{PromptLayout, Row, TextTowerConfig};
+use contextune::backbone::{PromptLayout, Row, TextTowerConfig, VitConfig};
 
 /// Measured FLOP/s of a square matrix product in fp32, the best of several.
 pub fn matrix_product_rate() -> f64 {
@@ -38,7 +38,15 @@ pub fn forest_forward(layout: &PromptLayout, tower: &TextTowerConfig) -> f64 {
     block * (tower.layers - 1) as f64 + last
 }
 
-/// The same for frozen prompts.
+/// Operations of one picture through a vision transformer: the linear layers and attention of all tokens.
+pub fn vit_forward(config: &VitConfig) -> f64 {
+    let tokens = (1 + (config.image_size / config.patch_size).pow(2)) as f64;
+    let width = config.width as f64;
+    let block = 24.0 * width * width * tokens + 4.0 * tokens * tokens * width;
+    block * config.layers as f64
+}
+
+/// The same as [`forest_forward`] for frozen prompts.
 pub fn frozen_forward(prompts: &[Vec<u32>], tower: &TextTowerConfig) -> f64 {
     let rows: Vec<Vec<Row>> = prompts
         .iter()

@@ -74,19 +74,9 @@ pub fn text_tower(config: &TextTowerConfig, embedding_width: usize, device: &Dev
 
 /// The image tower of `name`: ViT-B-32, ViT-B-16 or RN50.
 pub fn image_tower(name: &str, device: &Device) -> ImageTower {
-    let vit = |patch_size| {
-        ImageTowerConfig::Vit(VitConfig {
-            image_size: 224,
-            patch_size,
-            width: 768,
-            layers: 12,
-            heads: 12,
-            family: VitFamily::Clip,
-        })
-    };
     let (image, embedding_width) = match name {
-        "ViT-B-32" => (vit(32), 512),
-        "ViT-B-16" => (vit(16), 512),
+        "ViT-B-32" => (ImageTowerConfig::Vit(vit(32)), 512),
+        "ViT-B-16" => (ImageTowerConfig::Vit(vit(16)), 512),
         _ => (
             ImageTowerConfig::ResNet(ResNetConfig {
                 image_size: 224,
@@ -97,6 +87,27 @@ pub fn image_tower(name: &str, device: &Device) -> ImageTower {
             1024,
         ),
     };
+    build(image, embedding_width, device)
+}
+
+/// ViT-B with patches of this side.
+pub fn vit(patch_size: usize) -> VitConfig {
+    VitConfig {
+        image_size: 224,
+        patch_size,
+        width: 768,
+        layers: 12,
+        heads: 12,
+        family: VitFamily::Clip,
+    }
+}
+
+/// A vision transformer of this size.
+pub fn vision_transformer(config: &VitConfig, device: &Device) -> ImageTower {
+    build(ImageTowerConfig::Vit(config.clone()), 512, device)
+}
+
+fn build(image: ImageTowerConfig, embedding_width: usize, device: &Device) -> ImageTower {
     let config = ModelConfig {
         embedding_width,
         activation: Activation::QuickGelu,

@@ -6,13 +6,16 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, Tensor, TensorData};
-use contextune::backbone::{TextTower, TextTowerConfig};
+use contextune::backbone::{PixelNormalisation, TextTower, TextTowerConfig, VitConfig};
+use contextune::checkpoint::Normalization;
 use contextune::data::{self, FeatureRows};
 use contextune::features::{LabelledFeatures, Views};
 use contextune::prompt::cocoop::CoCoOp;
 use contextune::prompt::coop::{
     CONTEXT, CoOp, ContextLayout, Placeholder, Position, prompt_layout,
 };
+use contextune::prompt::pixel::{Comparing, PixelPrompt, PixelSettings, Place};
+use contextune::prompt::vpt::{Vpt, VptSettings};
 use contextune::prompt::zeroshot::classifier;
 use contextune::prompt::{Classification, Prompt, TrainingViews};
 use contextune::run::peak_memory_bytes;
@@ -22,7 +25,7 @@ use contextune::train::{
     TrainingState, fit,
 };
 
-use crate::model::{RandomWeights, TEXT, image_tower, text_tower};
+use crate::model::{RandomWeights, TEXT, image_tower, text_tower, vision_transformer, vit};
 use crate::program::work;
 use crate::table::Ours;
 use crate::{Measurement, floor};
@@ -51,13 +54,8 @@ pub fn measure(ours: &Ours) -> Result<Measurement> {
                 ..shared_context(context_length)
             };
             let (prompt, parameters, forward) = coop(classes, &layout, layers, &device)?;
-            steps(
-                &prompt,
-                parameters,
-                (classes, batch),
-                2.0 * forward,
-                &device,
-            )
+            let features = examples(batch, EMBEDDING, classes, &device);
+            steps(&prompt, parameters, &features, 2.0 * forward, &device)
         }
         Ours::CoCoOp {
             classes,
@@ -84,7 +82,8 @@ pub fn measure(ours: &Ours) -> Result<Measurement> {
                 let values = random.values(shape.iter().product(), 0.04);
                 parameters.insert_data(name, shape, values, &device);
             }
-            steps(&prompt, parameters, (classes, batch), flop, &device)
+            let features = examples(batch, EMBEDDING, classes, &device);
+            steps(&prompt, parameters, &features, flop, &device)
         }
         Ours::Classifier { classes, layers } => {
             let tower = tower(layers, &device);
@@ -134,6 +133,48 @@ pub fn measure(ours: &Ours) -> Result<Measurement> {
                 tower.forward(pixels.clone()).into_data();
                 Ok(())
             })
+        }
+        Ours::Vpt {
+            prompts,
+            batch,
+            layers,
+        } => {
+            const CLASSES: usize = 100;
+            let config = VitConfig { layers, ..vit(16) };
+            let tower = vision_transformer(&config, &device);
+            let settings = VptSettings {
+                tokens: prompts,
+                ..VptSettings::default()
+            };
+            let prompt = Vpt::new(&settings, tower, openai_normalisation(&device))?;
+            let parameters = prompt.initial_parameters(CLASSES, 1)?;
+            let flop = 2.0 * batch as f64 * floor::vit_forward(&config);
+            let pixels = pixels(batch, CLASSES, &device);
+            steps(&prompt, parameters, &pixels, flop, &device)
+        }
+        Ours::Pixels {
+            size,
+            classes,
+            batch,
+        } => {
+            let settings = PixelSettings {
+                place: Place::Padding,
+                size,
+                templates: String::new(),
+            };
+            let words = RandomWeights::new(&device).values(classes * EMBEDDING, 1.0);
+            let model = Comparing {
+                tower: image_tower("ViT-B-32", &device),
+                image_size: 224,
+                normalisation: openai_normalisation(&device),
+                words: Tensor::from_data(TensorData::new(words, [classes, EMBEDDING]), &device),
+                logit_scale: logit_scale(&device),
+            };
+            let prompt = PixelPrompt::new(&settings, model)?;
+            let parameters = prompt.initial_parameters(1);
+            let flop = 2.0 * batch as f64 * floor::vit_forward(&vit(32));
+            let pixels = pixels(batch, classes, &device);
+            steps(&prompt, parameters, &pixels, flop, &device)
         }
         Ours::Program { .. } => bail!("a program is measured from outside"),
     }
@@ -231,11 +272,27 @@ fn class_names(count: usize) -> Vec<String> {
     names.take(count).map(str::to_owned).collect()
 }
 
+/// Random examples, each `width` numbers.
+fn examples(count: usize, width: usize, classes: usize, device: &Device) -> LabelledFeatures {
+    let values = RandomWeights::new(device).values(count * width, 1.0);
+    let labels = (0..count).map(|example| example % classes).collect();
+    LabelledFeatures::new(&values, width, 1, labels)
+}
+
+fn pixels(batch: usize, classes: usize, device: &Device) -> LabelledFeatures {
+    examples(batch, 3 * 224 * 224, classes, device)
+}
+
+fn openai_normalisation(device: &Device) -> PixelNormalisation {
+    let Normalization { mean, std } = Normalization::OPENAI;
+    PixelNormalisation::new(mean, std, device)
+}
+
 /// Whole training steps, optimiser included, as the loop does them.
 fn steps(
     prompt: &dyn Prompt,
     parameters: Parameters,
-    (classes, batch): (usize, usize),
+    examples: &LabelledFeatures,
     flop: f64,
     device: &Device,
 ) -> Result<Measurement> {
@@ -252,10 +309,8 @@ fn steps(
         }
     }
 
-    let values = RandomWeights::new(device).values(batch * EMBEDDING, 1.0);
-    let labels = (0..batch).map(|image| image % classes).collect();
-    let features = LabelledFeatures::new(&values, EMBEDDING, 1, labels);
-    let task = Classification::new(prompt, &features, TrainingViews::Whole, batch, 1, device);
+    let batch = examples.pictures();
+    let task = Classification::new(prompt, examples, TrainingViews::Whole, batch, 1, device);
     let settings = FitSettings {
         epochs: 1 + REPEATS,
         learning_rate: 0.002,

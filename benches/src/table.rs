@@ -58,6 +58,18 @@ pub enum Ours {
     },
     /// An image tower's forward pass.
     ImageTower { model: &'static str, batch: usize },
+    /// A training step of VPT-deep in ViT-B/16.
+    Vpt {
+        prompts: usize,
+        batch: usize,
+        layers: usize,
+    },
+    /// A training step of a border of pixels in front of ViT-B/32.
+    Pixels {
+        size: usize,
+        classes: usize,
+        batch: usize,
+    },
     /// The command `contextune`, built beside this program. WORK stands for the folder that peers share, BENCHES for the
     /// folder of this program's sources.
     Program {
@@ -223,6 +235,37 @@ pub fn rows(size: Size) -> Vec<Row> {
             goal: 1.0,
         });
     }
+    let batch = if small { 2 } else { 32 };
+    rows.push(Row {
+        name: "vpt-deep",
+        what: "VPT-deep step, 100 prompts in each layer of ViT-B/16, 32 pictures",
+        ours: Ours::Vpt {
+            prompts: 100,
+            batch,
+            layers,
+        },
+        peers: vec![words(&format!(
+            "vpt_step.py --prompts 100 --batch {batch} --layers {layers} --repeats 2"
+        ))],
+        whole_process: false,
+        peer_factor: 1.0,
+        goal: 1.3,
+    });
+    rows.push(Row {
+        name: "pixels",
+        what: "step of a border of 30 pixels on ViT-B/32, 100 classes, 32 pictures; the peer encodes the texts anew",
+        ours: Ours::Pixels {
+            size: 30,
+            classes: hundred,
+            batch,
+        },
+        peers: vec![words(&format!(
+            "pixel_step.py --size 30 --classes {hundred} --batch {batch} --repeats 2"
+        ))],
+        whole_process: false,
+        peer_factor: 1.0,
+        goal: 2.0,
+    });
     if !small {
         rows.extend(whole_rows(&rows[0]));
     }

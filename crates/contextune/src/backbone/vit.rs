@@ -120,6 +120,12 @@ impl VisionTransformer {
         &self.config
     }
 
+    /// Width D of a feature.
+    pub fn feature_width(&self) -> usize {
+        let projected = self.projection.as_ref();
+        projected.map_or(self.config.width, |projection| projection.dims()[1])
+    }
+
     /// Number of patches of a picture.
     pub fn patches(&self) -> usize {
         (self.config.image_size / self.config.patch_size).pow(2)

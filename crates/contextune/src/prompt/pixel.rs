@@ -93,15 +93,7 @@ impl PixelSettings {
 impl Learn for PixelSettings {
     fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
         let prompt = PixelPrompt::of_model(lesson.model, lesson.class_names, self, None)?;
-        let mut random = ChaCha8Rng::seed_from_u64(lesson.seed);
-        let mut parameters = Parameters::default();
-        for (name, shape) in self.parameters(prompt.image_size) {
-            let values = StandardNormal
-                .sample_iter(&mut random)
-                .take(shape.iter().product())
-                .collect();
-            parameters.insert_data(name, &shape, values, lesson.model.device());
-        }
+        let parameters = prompt.initial_parameters(lesson.seed);
         Ok(Beginning {
             prompt: Box::new(prompt),
             parameters,
@@ -165,33 +157,67 @@ impl Learn for PixelSettings {
 
 /// A frozen model that sees pictures with pixels on them.
 #[derive(Debug)]
-struct PixelPrompt {
+pub struct PixelPrompt {
     settings: PixelSettings,
-    image_size: usize,
-    tower: ImageTower,
-    normalisation: PixelNormalisation,
-    /// `[K, D]`: words do not change, so they are encoded once.
-    words: Tensor<2>,
-    logit_scale: Tensor<1>,
+    model: Comparing,
+}
+
+/// A frozen model that compares pictures with words.
+#[derive(Clone, Debug)]
+pub struct Comparing {
+    /// Pictures to features.
+    pub tower: ImageTower,
+    /// Side of the tower's input.
+    pub image_size: usize,
+    /// In front of it.
+    pub normalisation: PixelNormalisation,
+    /// Features of the classes, `[K, D]`: words do not change, so they are encoded once.
+    pub words: Tensor<2>,
+    /// Logarithm of the factor on the cosine, `[1]`.
+    pub logit_scale: Tensor<1>,
 }
 
 impl PixelPrompt {
+    /// Pixels in front of `model`.
+    ///
+    /// # Errors
+    /// More pixels than the picture has.
+    pub fn new(settings: &PixelSettings, model: Comparing) -> Result<Self, MethodError> {
+        settings.check(model.image_size)?;
+        Ok(Self {
+            settings: settings.clone(),
+            model,
+        })
+    }
+
+    /// Pixels from N(0, 1).
+    pub fn initial_parameters(&self, seed: u64) -> Parameters {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut parameters = Parameters::default();
+        for (name, shape) in self.settings.parameters(self.model.image_size) {
+            let values = StandardNormal
+                .sample_iter(&mut random)
+                .take(shape.iter().product())
+                .collect();
+            parameters.insert_data(name, &shape, values, &self.model.words.device());
+        }
+        parameters
+    }
+
     fn of_model(
         model: &Model,
         class_names: &[String],
         settings: &PixelSettings,
         words: Option<Tensor<2>>,
     ) -> Result<Self, MethodError> {
-        let image_size = model.config().image.image_size();
-        settings.check(image_size)?;
-        Ok(Self {
-            settings: settings.clone(),
-            image_size,
-            words: known_or_written(words, model, class_names, &settings.templates)?,
+        let comparing = Comparing {
             tower: model.image_tower()?,
+            image_size: model.config().image.image_size(),
             normalisation: model.normalisation(),
+            words: known_or_written(words, model, class_names, &settings.templates)?,
             logit_scale: model.logit_scale()?,
-        })
+        };
+        Self::new(settings, comparing)
     }
 
     /// `pixels` `[B, 3 · side · side]` in 0..1 -> `[B, K]`; a patch without a fixed place is put at one drawn by `random`.
@@ -201,13 +227,14 @@ impl PixelPrompt {
         pixels: Tensor<2>,
         random: &mut ChaCha8Rng,
     ) -> Result<Tensor<2>, TrainError> {
-        let (batch, side) = (pixels.dims()[0], self.settings.side(self.image_size));
+        let (batch, side) = (pixels.dims()[0], self.settings.side(self.model.image_size));
         let pixels = self
+            .model
             .normalisation
             .forward(pixels.reshape([batch, 3, side, side]));
         let prompted = self.prompted(parameters, pixels, random)?; // [B, 3, size, size]
-        let images = self.tower.forward(prompted); // [B, D]
-        let (words, scale) = (self.words.clone(), self.logit_scale.clone());
+        let images = self.model.tower.forward(prompted); // [B, D]
+        let (words, scale) = (self.model.words.clone(), self.model.logit_scale.clone());
         Ok(similarity::logits(images, words, scale))
     }
 
@@ -219,7 +246,7 @@ impl PixelPrompt {
         random: &mut ChaCha8Rng,
     ) -> Result<Tensor<4>, TrainError> {
         let [batch, _, side, _] = pixels.dims();
-        let (image_size, size) = (self.image_size, self.settings.size);
+        let (image_size, size) = (self.model.image_size, self.settings.size);
         let prompt = match self.settings.place {
             Place::Frame => {
                 let whole = |name: &str| {
@@ -272,7 +299,7 @@ impl Prompt for PixelPrompt {
     }
 
     fn stored_features(&self, _parameters: &Parameters) -> Result<Option<Tensor<2>>, TrainError> {
-        Ok(Some(self.words.clone()))
+        Ok(Some(self.model.words.clone()))
     }
 
     fn step(&self, leaves: &Parameters, batch: &Batch) -> Result<StepOutcome, TrainError> {

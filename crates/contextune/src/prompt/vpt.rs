@@ -332,27 +332,7 @@ impl VptSettings {
 impl Learn for VptSettings {
     fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
         let prompt = Vpt::of_model(lesson.model, self)?;
-        let device = lesson.model.device();
-        let mut random = ChaCha8Rng::seed_from_u64(lesson.seed);
-        let mut parameters = Parameters::default();
-        for (name, shape, initial) in self.parameters(&prompt.tower) {
-            let values = initial.draw(shape.iter().product(), &mut random);
-            parameters.insert_data(name, &shape, values, device);
-        }
-        if self.location == Location::Below {
-            // Only the new channels begin anew.
-            let weight = parameters.get::<4>(PATCH_WEIGHT)?;
-            let known = prompt.tower.patch_weight(); // [d, 3, P, P]
-            let [_, channels, ..] = weight.dims();
-            let others = weight.narrow(1, 3, channels - 3);
-            parameters.insert(PATCH_WEIGHT, Tensor::cat(vec![known, others], 1));
-            parameters.insert(PATCH_BIAS, prompt.tower.patch_bias());
-        }
-        let shape = [
-            lesson.class_names.len(),
-            lesson.model.config().embedding_width,
-        ];
-        linear_head::initialise(&mut parameters, shape, &mut random, device);
+        let parameters = prompt.initial_parameters(lesson.class_names.len(), lesson.seed)?;
         Ok(Beginning {
             prompt: Box::new(prompt),
             parameters,
@@ -415,15 +395,23 @@ impl Learn for VptSettings {
 
 /// A frozen vision transformer with prompts inside.
 #[derive(Debug)]
-struct Vpt {
+pub struct Vpt {
     settings: VptSettings,
     tower: Box<VisionTransformer>,
     normalisation: PixelNormalisation,
 }
 
 impl Vpt {
-    fn of_model(model: &Model, settings: &VptSettings) -> Result<Self, MethodError> {
-        let ImageTower::Vit(tower) = model.image_tower()? else {
+    /// Prompts in this tower, whose pixels are normalised so.
+    ///
+    /// # Errors
+    /// Settings that exclude each other; another tower than a vision transformer.
+    pub fn new(
+        settings: &VptSettings,
+        tower: ImageTower,
+        normalisation: PixelNormalisation,
+    ) -> Result<Self, MethodError> {
+        let ImageTower::Vit(tower) = tower else {
             return Err(MethodError::NeedsVisionTransformer);
         };
         settings
@@ -432,8 +420,38 @@ impl Vpt {
         Ok(Self {
             settings: settings.clone(),
             tower,
-            normalisation: model.normalisation(),
+            normalisation,
         })
+    }
+
+    fn of_model(model: &Model, settings: &VptSettings) -> Result<Self, MethodError> {
+        Self::new(settings, model.image_tower()?, model.normalisation())
+    }
+
+    /// Prompts and head where learning begins.
+    ///
+    /// # Errors
+    /// None, as they are made to fit.
+    pub fn initial_parameters(&self, classes: usize, seed: u64) -> Result<Parameters, TrainError> {
+        let device = self.tower.patch_weight().device();
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut parameters = Parameters::default();
+        for (name, shape, initial) in self.settings.parameters(&self.tower) {
+            let values = initial.draw(shape.iter().product(), &mut random);
+            parameters.insert_data(name, &shape, values, &device);
+        }
+        if self.settings.location == Location::Below {
+            // Only the new channels begin anew.
+            let weight = parameters.get::<4>(PATCH_WEIGHT)?;
+            let known = self.tower.patch_weight(); // [d, 3, P, P]
+            let [_, channels, ..] = weight.dims();
+            let others = weight.narrow(1, 3, channels - 3);
+            parameters.insert(PATCH_WEIGHT, Tensor::cat(vec![known, others], 1));
+            parameters.insert(PATCH_BIAS, self.tower.patch_bias());
+        }
+        let shape = [classes, self.tower.feature_width()];
+        linear_head::initialise(&mut parameters, shape, &mut random, &device);
+        Ok(parameters)
     }
 
     /// `pixels` `[B, 3 · size · size]` in 0..1 -> `[B, K]`; with `random` some elements of the prompts are left out.
