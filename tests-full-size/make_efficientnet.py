@@ -18,7 +18,8 @@ and oblong pictures, and stops if they differ.
                                     storages are addresses: the bytes differ from run to run, the tensors do not
     efficientnet_tiny.safetensors   `pixels` [3, 3, 64, 64] as the network takes them, `labels`, the pooled `features`,
                                     `logits`, the mean cross-entropy `loss` and its `grad.pixels`; the same with
-                                    `odd.` before it for a side of 51, where half of the strides pad both sides
+                                    `odd.` before it for one picture with a side of 51, where three of the five
+                                    strides pad both sides alike (and none does in the first case)
 """
 
 import argparse
@@ -94,7 +95,7 @@ TINY = LITE0.with_channels(8, [4, 6, 10, 12, 14, 16, 20], 48, CLASSES)
 
 
 def convolution(images: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
-    """TensorFlow's "SAME": ceil(side / stride) outputs; of an odd padding, the larger half is below and to the right."""
+    """TensorFlow's "SAME": ceil(side / stride) outputs; an odd padding has more below and at the right."""
     padding = []
     for side, kernel in [(images.shape[3], weight.shape[3]), (images.shape[2], weight.shape[2])]:
         outputs = -(-side // stride)
@@ -143,7 +144,9 @@ def random_tensors(network: Network, seed: int) -> OrderedDict[str, Tensor]:
             tensors[f"{name}.weight"] = exact(scale * normal(side, side, inputs, outputs)).permute(3, 2, 0, 1)
 
     def norm(name: str, channels: int) -> None:
-        tensors[f"{name}.weight"] = exact(uniform(0.5, 1.5, channels))
+        # Some factors are negative, as in the real network: the second limit of ReLU6 cannot be scaled along.
+        sign = 1 - 2.0 * (uniform(0, 1, channels) < 0.125)
+        tensors[f"{name}.weight"] = exact(sign * uniform(0.5, 1.5, channels))
         tensors[f"{name}.bias"] = exact(0.5 * normal(channels))
         tensors[f"{name}.running_mean"] = exact(0.5 * normal(channels))
         tensors[f"{name}.running_var"] = exact(uniform(0.5, 2.0, channels))
@@ -227,7 +230,8 @@ def write(golden: Path) -> None:
         "stem_stages_head": json.dumps([TINY.stem, TINY.stages, TINY.head]),
         "stage": "repeats, kernel, stride, expansion, channels",
     }
-    save_file({name: value.contiguous() for name, value in stored.items()}, golden / "efficientnet_tiny.safetensors", metadata)
+    stored = {name: value.contiguous() for name, value in stored.items()}
+    save_file(stored, golden / "efficientnet_tiny.safetensors", metadata)
 
 
 def check(weights: Path) -> None:

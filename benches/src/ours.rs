@@ -14,7 +14,8 @@ use contextune::prompt::cocoop::CoCoOp;
 use contextune::prompt::coop::{
     CONTEXT, CoOp, ContextLayout, Placeholder, Position, prompt_layout,
 };
-use contextune::prompt::pixel::{Comparing, PixelPrompt, PixelSettings, Place};
+use contextune::prompt::pixel::{PixelPrompt, PixelSettings, Place};
+use contextune::prompt::source::{Output, Source, Target};
 use contextune::prompt::vpt::{Vpt, VptSettings};
 use contextune::prompt::zeroshot::classifier;
 use contextune::prompt::{Classification, Prompt, TrainingViews};
@@ -160,18 +161,23 @@ pub fn measure(ours: &Ours) -> Result<Measurement> {
             let settings = PixelSettings {
                 place: Place::Padding,
                 size,
-                templates: String::new(),
+                unit_gradient: false,
+                target: Target::Words {
+                    templates: String::new(),
+                },
             };
             let words = RandomWeights::new(&device).values(classes * EMBEDDING, 1.0);
-            let model = Comparing {
+            let source = Source {
                 tower: image_tower("ViT-B-32", &device),
                 image_size: 224,
                 normalisation: openai_normalisation(&device),
-                words: Tensor::from_data(TensorData::new(words, [classes, EMBEDDING]), &device),
-                logit_scale: logit_scale(&device),
+                output: Output::Words {
+                    words: Tensor::from_data(TensorData::new(words, [classes, EMBEDDING]), &device),
+                    logit_scale: logit_scale(&device),
+                },
             };
-            let prompt = PixelPrompt::new(&settings, model)?;
-            let parameters = prompt.initial_parameters(1);
+            let prompt = PixelPrompt::new(&settings, source)?;
+            let parameters = prompt.initial_parameters(1, &device);
             let flop = 2.0 * batch as f64 * floor::vit_forward(&vit(32));
             let pixels = pixels(batch, classes, &device);
             steps(&prompt, parameters, &pixels, flop, &device)

@@ -64,6 +64,14 @@ pub enum ModelError {
         /// The model.
         model: String,
     },
+    /// A model without labels of its own, where they are needed.
+    #[error(
+        "{model} holds no classifier of its pretraining, so it has no labels: use a model that does, or for a CLIP the words of the classes (--target words)"
+    )]
+    NoClassifier {
+        /// The model.
+        model: String,
+    },
     /// The tokenizer does not fit the text tower.
     #[error("the tokenizer of {model}: {source}")]
     Tokenizer {
@@ -188,6 +196,19 @@ impl Model {
                 config.activation,
             )?)
         })
+    }
+
+    /// The linear layer that the model was pretrained with: weight `[S, D]` and bias `[S]`.
+    pub fn pretrained_head(&self) -> Result<(Tensor<2>, Tensor<1>), ModelError> {
+        let Some(classes) = self.config().pretrained_classes else {
+            return Err(ModelError::NoClassifier {
+                model: self.source.clone(),
+            });
+        };
+        let shape = [classes, self.config().embedding_width];
+        let mut weights = self.frozen();
+        let weight = weights.parameter("head.weight", shape)?;
+        Ok((weight, weights.parameter("head.bias", [classes])?))
     }
 
     /// Natural logarithm of the factor on the cosine, `[1]`.

@@ -8,6 +8,7 @@ use contextune::backbone::ImageTower;
 use contextune::checkpoint::Normalization;
 use contextune::model::{Model, ModelOptions};
 use contextune::prompt::pixel::{PixelSettings, Place};
+use contextune::prompt::source::Target;
 use contextune::prompt::vpt::{Depth, Location, Pooling, VptSettings};
 use contextune::prompt::{Batch, Learn};
 use contextune::train::Parameters;
@@ -186,7 +187,10 @@ fn pixel_prompts_equal_the_official_ones() {
         let settings = PixelSettings {
             place,
             size,
-            templates: "a {}.".into(),
+            unit_gradient: false,
+            target: Target::Words {
+                templates: "a {}.".into(),
+            },
         };
         let mut parameters = Parameters::default();
         for name in golden.names() {

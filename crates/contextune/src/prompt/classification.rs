@@ -105,6 +105,10 @@ impl Task for Classification<'_> {
         batches.map(<[usize]>::to_vec).collect()
     }
 
+    fn begin_epoch(&self, parameters: &mut Parameters) -> Result<(), TrainError> {
+        self.prompt.begin_epoch(parameters, self.features)
+    }
+
     fn step(&self, leaves: &Parameters, step: Step<'_>) -> Result<StepOutcome, TrainError> {
         let views = self.features.views();
         let which: Vec<(usize, usize)> = step

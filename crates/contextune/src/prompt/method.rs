@@ -16,6 +16,7 @@ use super::kgcoop::KgCoOpSettings;
 use super::linear_probe::LinearProbeSettings;
 use super::pixel::PixelSettings;
 use super::prograd::ProGradSettings;
+use super::reprogram::ReprogramSettings;
 use super::taskres::TaskResSettings;
 use super::text_tuning::{TextBiasSettings, TextTransformSettings};
 use super::tip_adapter::{TipAdapterFSettings, TipAdapterSettings};
@@ -25,6 +26,7 @@ use super::{Prompt, zeroshot};
 use crate::backbone::BackboneError;
 use crate::features::{LabelledFeatures, Sees};
 use crate::model::{Model, ModelError};
+use crate::objective::label_map::LabelMapError;
 use crate::text::TextError;
 use crate::train::{FitSettings, Optimizer, Parameters, Schedule, TrainError};
 
@@ -50,6 +52,7 @@ pub enum Method {
     ImageEncoder(ImageEncoderSettings),
     Vpt(VptSettings),
     Pixel(PixelSettings),
+    Reprogram(ReprogramSettings),
 }
 
 /// What every method can do.
@@ -290,6 +293,9 @@ pub enum MethodError {
     /// Settings that exclude each other.
     #[error("{0}")]
     Combination(String),
+    /// Classes that cannot be mapped to the model's labels.
+    #[error(transparent)]
+    Labels(#[from] LabelMapError),
     /// The optimiser of a closed problem failed.
     #[error("the linear probe could not be fitted: {0}")]
     Solver(String),
@@ -314,6 +320,7 @@ impl Method {
             Self::ImageEncoder(method) => method,
             Self::Vpt(method) => method,
             Self::Pixel(method) => method,
+            Self::Reprogram(method) => method,
         }
     }
 

@@ -6,6 +6,7 @@ use burn::tensor::{Int, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::features::LabelledFeatures;
 use crate::objective::similarity;
 use crate::train::{Parameters, StepOutcome, TrainError};
 
@@ -24,6 +25,8 @@ mod method;
 pub mod movement;
 pub mod pixel;
 pub mod prograd;
+pub mod reprogram;
+pub mod source;
 pub mod taskres;
 pub mod text_tuning;
 pub mod tip_adapter;
@@ -59,6 +62,18 @@ pub trait Prompt: Debug + Send + Sync {
     fn stored_features(&self, parameters: &Parameters) -> Result<Option<Tensor<2>>, TrainError> {
         let classifier = self.class_features(parameters)?;
         Ok(classifier.map(|classifier| classifier.features()))
+    }
+
+    /// Called before every epoch with the training examples, to renew what is found and not learned.
+    ///
+    /// # Errors
+    /// An example that cannot be read any more.
+    fn begin_epoch(
+        &self,
+        _parameters: &mut Parameters,
+        _examples: &LabelledFeatures,
+    ) -> Result<(), TrainError> {
+        Ok(())
     }
 
     /// Loss and gradients of one batch: of the cross-entropy, unless the method has a loss of its own.

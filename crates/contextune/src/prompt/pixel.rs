@@ -1,18 +1,16 @@
 //! Pixel prompts: pixels learned on the picture itself, in front of a frozen model (Bahng et al. 2022, "Exploring Visual
 //! Prompts for Adapting Large-Scale Models", §3; hjbahng/visual_prompting 679e71f).
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
-use super::zeroshot::known_or_written;
+use super::source::{Source, Target};
 use super::{Batch, Beginning, Learn, Lesson, MethodError, Prompt, Recipe, TrainingViews};
-use crate::backbone::{ImageTower, PixelNormalisation};
-use crate::features::Sees;
+use crate::features::{LabelledFeatures, Sees};
 use crate::model::Model;
-use crate::objective::similarity;
 use crate::train::{FitSettings, Optimizer, Parameters, Schedule, StepOutcome, TrainError};
 
 /// Official names of the parameters.
@@ -22,15 +20,18 @@ const LEFT: &str = "pad_left";
 const RIGHT: &str = "pad_right";
 const PATCH: &str = "patch";
 
-/// Pixels on a picture, in front of a model that compares it with words.
+/// Pixels on a picture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PixelSettings {
     /// Where the pixels are.
     pub place: Place,
     /// Width of the border, or side of the patch.
     pub size: usize,
-    /// Hand-written templates, one a line.
-    pub templates: String,
+    /// Whether every step has the same length: the gradient of all pixels together is divided by its norm (Wu et al. 2022,
+    /// "Unleashing the Power of Visual Prompting At the Pixel Level", §3).
+    pub unit_gradient: bool,
+    /// What the model's outputs mean.
+    pub target: Target,
 }
 
 /// Where the pixels of a prompt are. They are added to the normalised picture.
@@ -92,8 +93,15 @@ impl PixelSettings {
 
 impl Learn for PixelSettings {
     fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
-        let prompt = PixelPrompt::of_model(lesson.model, lesson.class_names, self, None)?;
-        let parameters = prompt.initial_parameters(lesson.seed);
+        let source = Source::of_model(lesson.model, lesson.class_names, &self.target, None)?;
+        let prompt = PixelPrompt::new(self, source)?;
+        let mut parameters = prompt.initial_parameters(lesson.seed, lesson.model.device());
+        let prompted = |parameters: &Parameters, pixels| {
+            prompt.prompted(parameters, pixels, &mut fixed_place())
+        };
+        prompt
+            .source
+            .begin(&self.target, lesson, &mut parameters, prompted)?;
         Ok(Beginning {
             prompt: Box::new(prompt),
             parameters,
@@ -107,12 +115,8 @@ impl Learn for PixelSettings {
         _parameters: &Parameters,
         stored: Option<Tensor<2>>,
     ) -> Result<Box<dyn Prompt>, MethodError> {
-        Ok(Box::new(PixelPrompt::of_model(
-            model,
-            class_names,
-            self,
-            stored,
-        )?))
+        let source = Source::of_model(model, class_names, &self.target, stored)?;
+        Ok(Box::new(PixelPrompt::new(self, source)?))
     }
 
     /// `main_clip.py` of hjbahng/visual_prompting: 256 pictures a step, 1,000 epochs at the rate 40.
@@ -153,115 +157,73 @@ impl Learn for PixelSettings {
     fn sees(&self, model: &Model) -> Sees {
         Sees::Pixels(self.side(model.config().image.image_size()))
     }
+
+    fn takes_other_classes(&self) -> bool {
+        matches!(self.target, Target::Words { .. })
+    }
 }
 
 /// A frozen model that sees pictures with pixels on them.
 #[derive(Debug)]
 pub struct PixelPrompt {
     settings: PixelSettings,
-    model: Comparing,
-}
-
-/// A frozen model that compares pictures with words.
-#[derive(Clone, Debug)]
-pub struct Comparing {
-    /// Pictures to features.
-    pub tower: ImageTower,
-    /// Side of the tower's input.
-    pub image_size: usize,
-    /// In front of it.
-    pub normalisation: PixelNormalisation,
-    /// Features of the classes, `[K, D]`: words do not change, so they are encoded once.
-    pub words: Tensor<2>,
-    /// Logarithm of the factor on the cosine, `[1]`.
-    pub logit_scale: Tensor<1>,
+    source: Source,
 }
 
 impl PixelPrompt {
-    /// Pixels in front of `model`.
+    /// Pixels in front of `source`.
     ///
     /// # Errors
     /// More pixels than the picture has.
-    pub fn new(settings: &PixelSettings, model: Comparing) -> Result<Self, MethodError> {
-        settings.check(model.image_size)?;
+    pub fn new(settings: &PixelSettings, source: Source) -> Result<Self, MethodError> {
+        settings.check(source.image_size)?;
         Ok(Self {
             settings: settings.clone(),
-            model,
+            source,
         })
     }
 
     /// Pixels from N(0, 1).
-    pub fn initial_parameters(&self, seed: u64) -> Parameters {
+    pub fn initial_parameters(&self, seed: u64, device: &Device) -> Parameters {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut parameters = Parameters::default();
-        for (name, shape) in self.settings.parameters(self.model.image_size) {
+        for (name, shape) in self.settings.parameters(self.source.image_size) {
             let values = StandardNormal
                 .sample_iter(&mut random)
                 .take(shape.iter().product())
                 .collect();
-            parameters.insert_data(name, &shape, values, &self.model.words.device());
+            parameters.insert_data(name, &shape, values, device);
         }
         parameters
     }
 
-    fn of_model(
-        model: &Model,
-        class_names: &[String],
-        settings: &PixelSettings,
-        words: Option<Tensor<2>>,
-    ) -> Result<Self, MethodError> {
-        let comparing = Comparing {
-            tower: model.image_tower()?,
-            image_size: model.config().image.image_size(),
-            normalisation: model.normalisation(),
-            words: known_or_written(words, model, class_names, &settings.templates)?,
-            logit_scale: model.logit_scale()?,
-        };
-        Self::new(settings, comparing)
-    }
-
-    /// `pixels` `[B, 3 · side · side]` in 0..1 -> `[B, K]`; a patch without a fixed place is put at one drawn by `random`.
-    fn forward(
+    /// What the tower sees of `pixels` `[B, 3 · side · side]` in 0..1: `[B, 3, size, size]`. A patch without a fixed place is
+    /// put at one drawn by `random`.
+    fn prompted(
         &self,
         parameters: &Parameters,
         pixels: Tensor<2>,
         random: &mut ChaCha8Rng,
-    ) -> Result<Tensor<2>, TrainError> {
-        let (batch, side) = (pixels.dims()[0], self.settings.side(self.model.image_size));
-        let pixels = self
-            .model
-            .normalisation
-            .forward(pixels.reshape([batch, 3, side, side]));
-        let prompted = self.prompted(parameters, pixels, random)?; // [B, 3, size, size]
-        let images = self.model.tower.forward(prompted); // [B, D]
-        let (words, scale) = (self.model.words.clone(), self.model.logit_scale.clone());
-        Ok(similarity::logits(images, words, scale))
-    }
-
-    /// Normalised pictures `[B, 3, side, side]` -> what the tower sees.
-    fn prompted(
-        &self,
-        parameters: &Parameters,
-        pixels: Tensor<4>,
-        random: &mut ChaCha8Rng,
     ) -> Result<Tensor<4>, TrainError> {
-        let [batch, _, side, _] = pixels.dims();
-        let (image_size, size) = (self.model.image_size, self.settings.size);
+        let (image_size, size) = (self.source.image_size, self.settings.size);
+        let (batch, side) = (pixels.dims()[0], self.settings.side(image_size));
+        let pixels = pixels.reshape([batch, 3, side, side]);
+        let pixels = self.source.normalisation.forward(pixels);
         let prompt = match self.settings.place {
             Place::Frame => {
                 let whole = |name: &str| {
-                    let [_, _, height, width] = parameters.get::<4>(name)?.dims();
                     let part = parameters.get::<4>(name)?;
+                    let [_, _, height, width] = part.dims();
                     Ok::<_, TrainError>(part.expand([batch, 3, height, width]))
                 };
                 let middle = Tensor::cat(vec![whole(LEFT)?, pixels, whole(RIGHT)?], 3);
                 return Ok(Tensor::cat(vec![whole(UP)?, middle, whole(DOWN)?], 2));
             }
             Place::Padding => {
-                let nothing =
-                    Tensor::zeros([1, 3, side - 2 * size, side - 2 * size], &pixels.device());
-                let sides = [parameters.get(LEFT)?, nothing, parameters.get(RIGHT)?];
-                let middle = Tensor::cat(sides.to_vec(), 3);
+                let inside = side - 2 * size;
+                let nothing = Tensor::zeros([1, 3, inside, inside], &pixels.device());
+                let sides = vec![parameters.get(LEFT)?, nothing, parameters.get(RIGHT)?];
+                let middle = Tensor::cat(sides, 3);
                 Tensor::cat(vec![parameters.get(UP)?, middle, parameters.get(DOWN)?], 2)
             }
             Place::FixedPatch => placed(parameters.get(PATCH)?, image_size, [0, 0]),
@@ -274,37 +236,57 @@ impl PixelPrompt {
     }
 }
 
+/// A random patch lies where the first draw of a fixed seed puts it: the same picture always has the same logits. The official
+/// code draws anew.
+fn fixed_place() -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(0)
+}
+
 /// A patch `[1, 3, p, p]` on a canvas of zeros `[1, 3, side, side]`, its upper left corner at `[row, column]`.
 fn placed(patch: Tensor<4>, side: usize, [row, column]: [usize; 2]) -> Tensor<4> {
     let size = patch.dims()[2];
-    let zeros =
-        |height: usize, width: usize| Tensor::<4>::zeros([1, 3, height, width], &patch.device());
+    let device = patch.device();
+    let zeros = |height: usize, width: usize| Tensor::<4>::zeros([1, 3, height, width], &device);
     let strip = vec![
         zeros(size, column),
-        patch.clone(),
+        patch,
         zeros(size, side - size - column),
     ];
     let strip = Tensor::cat(strip, 3);
-    Tensor::cat(
-        vec![zeros(row, side), strip, zeros(side - size - row, side)],
-        2,
-    )
+    let rows = vec![zeros(row, side), strip, zeros(side - size - row, side)];
+    Tensor::cat(rows, 2)
 }
 
 impl Prompt for PixelPrompt {
-    /// A random patch is put where the first draw of a fixed seed puts it: the same picture always has the same logits. The
-    /// official code draws anew.
     fn logits(&self, parameters: &Parameters, pixels: Tensor<2>) -> Result<Tensor<2>, TrainError> {
-        self.forward(parameters, pixels, &mut ChaCha8Rng::seed_from_u64(0))
+        let prompted = self.prompted(parameters, pixels, &mut fixed_place())?;
+        self.source.classify(parameters, prompted)
     }
 
     fn stored_features(&self, _parameters: &Parameters) -> Result<Option<Tensor<2>>, TrainError> {
-        Ok(Some(self.model.words.clone()))
+        Ok(self.source.words())
+    }
+
+    fn begin_epoch(
+        &self,
+        parameters: &mut Parameters,
+        examples: &LabelledFeatures,
+    ) -> Result<(), TrainError> {
+        self.source.begin_epoch(
+            &self.settings.target,
+            examples,
+            parameters,
+            |parameters, pixels| self.prompted(parameters, pixels, &mut fixed_place()),
+        )
     }
 
     fn step(&self, leaves: &Parameters, batch: &Batch) -> Result<StepOutcome, TrainError> {
         let pixels = batch.image_features.clone();
-        let logits = self.forward(leaves, pixels, &mut batch.random())?;
-        Ok(batch.cross_entropy(logits, leaves))
+        let prompted = self.prompted(leaves, pixels, &mut batch.random())?;
+        let outcome = batch.cross_entropy(self.source.classify(leaves, prompted)?, leaves);
+        Ok(match self.settings.unit_gradient {
+            true => outcome.with_unit_gradient(),
+            false => outcome,
+        })
     }
 }

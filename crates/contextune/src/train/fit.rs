@@ -17,6 +17,14 @@ pub trait Task {
     /// The examples of each step of an epoch, as many steps as [`Task::steps`] says.
     fn batches(&self, epoch: usize) -> Vec<Vec<usize>>;
 
+    /// Called before every epoch, to renew what is not trained.
+    ///
+    /// # Errors
+    /// What the task reports.
+    fn begin_epoch(&self, _parameters: &mut Parameters) -> Result<(), TrainError> {
+        Ok(())
+    }
+
     /// Loss and gradients of one step; `leaves` are tracked. What is random in it derives from the step's place in the
     /// run alone, so that a resumed run repeats what an uninterrupted one would have done.
     fn step(&self, leaves: &Parameters, step: Step<'_>) -> Result<StepOutcome, TrainError>;
@@ -56,6 +64,21 @@ impl StepOutcome {
             correct,
             examples,
         }
+    }
+
+    /// The same direction, as long as one: all gradients are divided by the norm of them together.
+    pub fn with_unit_gradient(mut self) -> Self {
+        let squares = self.gradients.values().map(|gradient| {
+            let square: f32 = gradient.clone().square().sum().into_scalar();
+            f64::from(square)
+        });
+        let norm = squares.sum::<f64>().sqrt() as f32;
+        if norm > 0.0 {
+            for gradient in self.gradients.values_mut() {
+                *gradient = gradient.clone() / norm;
+            }
+        }
+        self
     }
 }
 
@@ -153,6 +176,9 @@ fn epoch(
     let mut loss_sum = 0.0;
     let (mut correct, mut examples) = (0, 0);
     let mut learning_rate = 0.0;
+    let started = Instant::now();
+    task.begin_epoch(&mut state.parameters)?;
+    trained += started.elapsed();
     for (step, batch) in task.batches(state.epochs_done).iter().enumerate() {
         let started = Instant::now();
         let progress = Progress {

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use contextune::data::{Dataset, Subset};
 use contextune::model::Model;
+use contextune::objective::label_map::LabelMapping;
 use contextune::prompt::clip_adapter::ClipAdapterSettings;
 use contextune::prompt::cocoop::CoCoOpSettings;
 use contextune::prompt::coop::{CONTEXT, ContextLayout, InitialContext, Position};
@@ -16,6 +17,8 @@ use contextune::prompt::kgcoop::KgCoOp;
 use contextune::prompt::linear_probe::LinearProbeSettings;
 use contextune::prompt::pixel::{PixelSettings, Place};
 use contextune::prompt::prograd::ProGrad;
+use contextune::prompt::reprogram::ReprogramSettings;
+use contextune::prompt::source::Target;
 use contextune::prompt::taskres::TaskResSettings;
 use contextune::prompt::text_tuning::{TextBiasSettings, TextTransformSettings};
 use contextune::prompt::tip_adapter::{TipAdapterFSettings, TipAdapterSettings};
@@ -109,6 +112,11 @@ enum MethodArguments {
     ///
     /// Example: contextune train pixel --data photos --size 30
     Pixel(PixelArguments),
+    /// A program of pixels around a small picture that makes a frozen classifier do another task (adversarial
+    /// reprogramming); learns from pictures.
+    ///
+    /// Example: contextune train reprogram --data digits --model efficientnet-lite0.pth --side 28
+    Reprogram(ReprogramArguments),
 }
 
 #[derive(Debug, Args)]
@@ -237,7 +245,10 @@ struct PixelArguments {
     #[command(flatten)]
     common: CommonArguments,
     #[command(flatten)]
-    templates: TemplateArguments,
+    target: TargetArguments,
+    /// Divide the gradient of all pixels by its norm: every step is as long as the learning rate.
+    #[arg(long)]
+    unit_gradient: bool,
     /// Where the pixels are: padding (a border on the picture), frame (a border around the picture, made smaller),
     /// fixed-patch (a square in the upper left corner) or random-patch (at another place for every batch).
     #[arg(long, default_value = "padding", value_parser = named::<Place>)]
@@ -248,6 +259,51 @@ struct PixelArguments {
     size: Option<usize>,
     #[command(flatten)]
     training: TrainingArguments,
+}
+
+#[derive(Debug, Args)]
+struct ReprogramArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    #[command(flatten)]
+    target: TargetArguments,
+    /// Side of the task's picture in pixels; without it half of the model's input.
+    #[arg(long)]
+    side: Option<usize>,
+    /// Factor of the squared norm of the program, λ; as published 0.05, here 0 unless given.
+    #[arg(long, value_name = "FACTOR", default_value_t = 0.0, value_parser = not_negative)]
+    penalty: f64,
+    #[command(flatten)]
+    training: TrainingArguments,
+}
+
+/// What the outputs of a frozen model mean.
+#[derive(Debug, Args)]
+struct TargetArguments {
+    /// words (a class is what its words say; a CLIP) or labels (a class is one of the labels that the model was pretrained
+    /// with). Without it words where the model has them.
+    #[arg(long, value_enum)]
+    target: Option<TargetArgument>,
+    #[command(flatten)]
+    templates: TemplateArguments,
+    /// Which label a class gets: first, random, frequent (the label that the model gives most often to its pictures) or
+    /// iterative (found anew before every epoch). Without it iterative.
+    #[arg(long, value_parser = named::<LabelMapping>, conflicts_with_all = ["templates", "label_map"])]
+    mapping: Option<LabelMapping>,
+    /// The number of the label of each class, separated by commas, in the order of the classes.
+    #[arg(
+        long,
+        value_name = "LABELS",
+        value_delimiter = ',',
+        conflicts_with = "templates"
+    )]
+    label_map: Option<Vec<usize>>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TargetArgument {
+    Words,
+    Labels,
 }
 
 #[derive(Debug, Args)]
@@ -423,6 +479,7 @@ impl Arguments {
             MethodArguments::Taskres(arguments) => &arguments.common,
             MethodArguments::Vpt(arguments) => &arguments.common,
             MethodArguments::Pixel(arguments) => &arguments.common,
+            MethodArguments::Reprogram(arguments) => &arguments.common,
             MethodArguments::TipAdapterF(arguments)
             | MethodArguments::TextTransform(arguments)
             | MethodArguments::TextBias(arguments)
@@ -526,7 +583,17 @@ impl Arguments {
                 let method = Method::Pixel(PixelSettings {
                     place: arguments.place,
                     size: arguments.size.unwrap_or((image_size * 30 / 224).max(1)),
-                    templates: arguments.templates.lines(dataset)?,
+                    unit_gradient: arguments.unit_gradient,
+                    target: arguments.target.resolve(model, dataset)?,
+                });
+                (method, random, Some(&arguments.training))
+            }
+            MethodArguments::Reprogram(arguments) => {
+                let image_size = model.config().image.image_size();
+                let method = Method::Reprogram(ReprogramSettings {
+                    side: arguments.side.unwrap_or((image_size / 2).max(1)),
+                    penalty: arguments.penalty as f32,
+                    target: arguments.target.resolve(model, dataset)?,
                 });
                 (method, random, Some(&arguments.training))
             }
@@ -653,6 +720,34 @@ impl TemplateArguments {
             .map(ToString::to_string)
             .collect();
         Ok(lines.join("\n"))
+    }
+}
+
+impl TargetArguments {
+    fn resolve(&self, model: &Model, dataset: &Dataset) -> Result<Target> {
+        let usual = match (&model.config().text, &self.mapping, &self.label_map) {
+            (Some(_), None, None) => TargetArgument::Words,
+            _ => TargetArgument::Labels,
+        };
+        let mapped = self.mapping.is_some() || self.label_map.is_some();
+        match self.target.unwrap_or(usual) {
+            TargetArgument::Words if mapped => {
+                Err(WrongUsage("--mapping and --label-map go with --target labels".into()).into())
+            }
+            TargetArgument::Labels if self.templates.templates.is_some() => {
+                Err(WrongUsage("--templates goes with --target words".into()).into())
+            }
+            TargetArgument::Words => Ok(Target::Words {
+                templates: self.templates.lines(dataset)?,
+            }),
+            TargetArgument::Labels => Ok(Target::Labels {
+                mapping: match (&self.label_map, &self.mapping) {
+                    (Some(labels), _) => LabelMapping::Given(labels.clone()),
+                    (None, Some(mapping)) => mapping.clone(),
+                    (None, None) => LabelMapping::Iterative,
+                },
+            }),
+        }
     }
 }
 

@@ -1,0 +1,223 @@
+//! What a prompt made of pixels stands in front of: a frozen model, and how its outputs become the task's classes.
+
+use burn::tensor::{Int, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::zeroshot::known_or_written;
+use super::{Lesson, MethodError};
+use crate::backbone::{ImageTower, PixelNormalisation};
+use crate::evaluate::largest;
+use crate::features::LabelledFeatures;
+use crate::indices::indices;
+use crate::model::Model;
+use crate::objective::label_map::{self, LabelMapping};
+use crate::objective::similarity;
+use crate::train::{Parameters, TrainError};
+
+/// Name of the label of each class, `[K]`, a constant among the parameters.
+const LABEL_MAP: &str = "label_map";
+/// Pictures that are classified at once to find the most frequent labels.
+const AT_ONCE: usize = 64;
+
+/// How a frozen model's outputs become the task's classes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Target {
+    /// A class is what its words say: models with a text tower.
+    Words {
+        /// Hand-written templates, one a line.
+        templates: String,
+    },
+    /// A class is one of the labels that the model was pretrained with.
+    Labels {
+        /// Which.
+        mapping: LabelMapping,
+    },
+}
+
+/// A frozen model.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Pictures to features.
+    pub tower: ImageTower,
+    /// Side of the tower's input.
+    pub image_size: usize,
+    /// In front of it.
+    pub normalisation: PixelNormalisation,
+    /// Behind it.
+    pub output: Output,
+}
+
+/// From features to logits.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Scaled cosines with the features of words.
+    Words {
+        /// `[K, D]`: words do not change, so they are encoded once.
+        words: Tensor<2>,
+        /// Logarithm of the factor on the cosine, `[1]`.
+        logit_scale: Tensor<1>,
+    },
+    /// The linear layer of the pretraining.
+    Labels {
+        /// `[S, D]`
+        weight: Tensor<2>,
+        /// `[S]`
+        bias: Tensor<1>,
+    },
+}
+
+impl Source {
+    /// `model` with what `target` needs behind its image tower; `words` are the features of the words, if they are known.
+    ///
+    /// # Errors
+    /// A model that has no words, or no labels.
+    pub fn of_model(
+        model: &Model,
+        class_names: &[String],
+        target: &Target,
+        words: Option<Tensor<2>>,
+    ) -> Result<Self, MethodError> {
+        let output = match target {
+            Target::Words { templates } => Output::Words {
+                words: known_or_written(words, model, class_names, templates)?,
+                logit_scale: model.logit_scale()?,
+            },
+            Target::Labels { .. } => {
+                let (weight, bias) = model.pretrained_head()?;
+                Output::Labels { weight, bias }
+            }
+        };
+        Ok(Self {
+            tower: model.image_tower()?,
+            image_size: model.config().image.image_size(),
+            normalisation: model.normalisation(),
+            output,
+        })
+    }
+
+    /// Features of the words, `[K, D]`, which a prompt file keeps.
+    pub fn words(&self) -> Option<Tensor<2>> {
+        match &self.output {
+            Output::Words { words, .. } => Some(words.clone()),
+            Output::Labels { .. } => None,
+        }
+    }
+
+    /// Normalised pixels `[B, 3, size, size]` -> logits of the task's classes, `[B, K]`.
+    pub fn classify(
+        &self,
+        parameters: &Parameters,
+        pixels: Tensor<4>,
+    ) -> Result<Tensor<2>, TrainError> {
+        let logits = self.outputs(pixels);
+        match &self.output {
+            Output::Words { .. } => Ok(logits),
+            Output::Labels { .. } => {
+                let labels: Tensor<1, Int> = parameters.get::<1>(LABEL_MAP)?.inner().int();
+                Ok(label_map::mapped(logits, labels))
+            }
+        }
+    }
+
+    /// The model's own logits, `[B, K]` of words or `[B, S]` of labels.
+    fn outputs(&self, pixels: Tensor<4>) -> Tensor<2> {
+        let features = self.tower.forward(pixels); // [B, D]
+        match &self.output {
+            Output::Words { words, logit_scale } => {
+                similarity::logits(features, words.clone(), logit_scale.clone())
+            }
+            Output::Labels { weight, bias } => {
+                features.matmul(weight.clone().transpose()) + bias.clone().unsqueeze()
+            }
+        }
+    }
+
+    /// Adds the label of each class to `parameters`, if `target` has labels; `prompted` are pixels as the tower sees them
+    /// before anything is learned.
+    ///
+    /// # Errors
+    /// A label map that is none.
+    pub fn begin(
+        &self,
+        target: &Target,
+        lesson: &Lesson<'_>,
+        parameters: &mut Parameters,
+        prompted: impl Fn(&Parameters, Tensor<2>) -> Result<Tensor<4>, TrainError>,
+    ) -> Result<(), MethodError> {
+        let (Target::Labels { mapping }, Output::Labels { bias, .. }) = (target, &self.output)
+        else {
+            return Ok(());
+        };
+        let classes = lesson.class_names.len();
+        let labels = mapping.labels(classes, bias.dims()[0], lesson.seed)?;
+        self.write_labels(parameters, &labels);
+        if matches!(mapping, LabelMapping::Frequent | LabelMapping::Iterative) {
+            self.find_labels(lesson.train, parameters, prompted)?;
+        }
+        Ok(())
+    }
+
+    /// The same before every epoch, where `target` asks for it.
+    ///
+    /// # Errors
+    /// A picture that cannot be read any more.
+    pub fn begin_epoch(
+        &self,
+        target: &Target,
+        examples: &LabelledFeatures,
+        parameters: &mut Parameters,
+        prompted: impl Fn(&Parameters, Tensor<2>) -> Result<Tensor<4>, TrainError>,
+    ) -> Result<(), TrainError> {
+        match target {
+            Target::Labels {
+                mapping: LabelMapping::Iterative,
+            } => self.find_labels(examples, parameters, prompted),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives each class the label that the model gives most often to its pictures, as `prompted` makes them.
+    ///
+    /// # Errors
+    /// A picture that cannot be read any more.
+    pub fn find_labels(
+        &self,
+        examples: &LabelledFeatures,
+        parameters: &mut Parameters,
+        prompted: impl Fn(&Parameters, Tensor<2>) -> Result<Tensor<4>, TrainError>,
+    ) -> Result<(), TrainError> {
+        let Output::Labels { bias, .. } = &self.output else {
+            return Ok(());
+        };
+        let labels = bias.dims()[0];
+        let classes = parameters.get::<1>(LABEL_MAP)?.dims()[0];
+        let which: Vec<(usize, usize)> = (0..examples.pictures())
+            .map(|picture| (picture, 0))
+            .collect();
+        let mut seen = Vec::with_capacity(which.len());
+        for some in which.chunks(AT_ONCE) {
+            let pixels = prompted(parameters, examples.select(some, &bias.device())?)?;
+            let logits = self.outputs(pixels).into_data(); // [n, S]
+            let logits = logits
+                .as_slice::<f32>()
+                .expect("towers compute in 32-bit floats");
+            let found = logits.chunks_exact(labels).map(largest);
+            seen.extend(
+                some.iter()
+                    .map(|&(picture, _)| examples.labels()[picture])
+                    .zip(found),
+            );
+        }
+        self.write_labels(parameters, &label_map::most_frequent(seen, classes, labels));
+        Ok(())
+    }
+
+    fn write_labels(&self, parameters: &mut Parameters, labels: &[usize]) {
+        let Output::Labels { bias, .. } = &self.output else {
+            return;
+        };
+        let labels = indices(labels.iter().copied(), &bias.device());
+        parameters.insert_constant(LABEL_MAP, labels.float());
+    }
+}
