@@ -3,6 +3,7 @@
 
 pub mod attention;
 pub mod convolution;
+pub mod depthwise;
 pub mod product;
 pub mod rows;
 pub mod winograd;

@@ -120,13 +120,23 @@ pub fn gelu_input(u: &[f32], gradient: &[f32]) -> Vec<f32> {
     })
 }
 
-/// The gradient where the output was not cut off at zero.
-pub fn rectifier_input(output: &[f32], gradient: &[f32]) -> Vec<f32> {
+/// The gradient where the output was not cut off at zero or at `ceiling`.
+pub fn rectifier_input(output: &[f32], gradient: &[f32], ceiling: f32) -> Vec<f32> {
     by_rows(1, [output, gradient], |[y, g], out| {
         for ((out, y), g) in out.iter_mut().zip(y).zip(g) {
-            *out = if *y > 0.0 { *g } else { 0.0 };
+            *out = if *y > 0.0 && *y < ceiling { *g } else { 0.0 };
         }
     })
+}
+
+/// What is above `ceiling` becomes it.
+pub fn cap(x: &mut [f32], ceiling: f32) {
+    x.par_chunks_mut(TASK).for_each(|x| {
+        ARCH.dispatch(
+            #[inline(always)]
+            || x.iter_mut().for_each(|x| *x = x.min(ceiling)),
+        );
+    });
 }
 
 /// A matrix as large as the inputs, each row of `width` numbers computed from the same row of all inputs. With rows of one

@@ -10,6 +10,7 @@ use crate::backbone::{
     TextTowerConfig,
 };
 use crate::checkpoint::{self, Checkpoint, Weights, hub};
+use crate::image::Preprocess;
 use crate::text::{TextError, Tokenizer};
 use crate::train::{Collector, Parameters};
 
@@ -215,6 +216,19 @@ impl Model {
     pub fn logit_scale(&self) -> Result<Tensor<1>, ModelError> {
         self.text_config()?;
         Ok(self.frozen().parameter("logit_scale", [1])?)
+    }
+
+    /// How pictures become squares of this side, whatever the side of the tower's own input.
+    pub fn preprocess(&self, side: usize) -> Preprocess {
+        let usual = Preprocess::new(side as u32);
+        let Some(shorter) = self.checkpoint.shorter_side else {
+            return usual;
+        };
+        let shorter = shorter * side / self.config().image.image_size().max(1);
+        Preprocess {
+            shorter_side: (shorter.max(side)) as u32,
+            ..usual
+        }
     }
 
     /// What the image tower expects of its pixels.

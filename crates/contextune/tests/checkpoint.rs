@@ -370,6 +370,7 @@ fn every_published_size_is_recognised_by_its_shapes() {
         let shapes = match &image {
             ImageTowerConfig::Vit(vit) => vit_shapes(vit, text, embedding),
             ImageTowerConfig::ResNet(resnet) => resnet_shapes(resnet, text, embedding),
+            ImageTowerConfig::EfficientNet(_) => unreachable!("no CLIP has it"),
         };
         let path = folder.path().join("model");
         write_sparse(&path, &shapes);

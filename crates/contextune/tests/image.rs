@@ -81,8 +81,8 @@ fn pictures_come_out_as_from_pil() {
             }
             let picture = open(golden(folder).join(file), &DecodeOptions::default()).unwrap();
             let preprocess = Preprocess {
-                size: size.parse().unwrap(),
                 rgb_first: order == "rgb_first",
+                ..Preprocess::new(size.parse().unwrap())
             };
             results.push(disagreement(&key, &preprocess.apply(&picture), &values));
         }

@@ -7,6 +7,7 @@ use common::{Golden, TOLERANCE, assert_values_close, elements, golden};
 use contextune::backbone::ImageTower;
 use contextune::checkpoint::Normalization;
 use contextune::model::{Model, ModelOptions};
+use contextune::objective::similarity;
 use contextune::prompt::pixel::{PixelSettings, Place};
 use contextune::prompt::source::Target;
 use contextune::prompt::vpt::{Depth, Location, Pooling, VptSettings};
@@ -217,5 +218,30 @@ fn pixel_prompts_equal_the_official_ones() {
             let official = golden.values(&format!("{case}.grad.{name}")).0;
             assert_values_close(&name, &elements(gradient), &official, TOLERANCE);
         }
+    }
+}
+
+#[test]
+fn efficientnet_lite_equals_the_official_one() {
+    let device = Device::flex();
+    let golden = Golden::open("efficientnet_tiny.safetensors");
+    let path = common::golden("efficientnet_tiny.pth");
+    let model = Model::open(path.to_str(), ModelOptions::default(), &device, |_| ()).unwrap();
+    let tower = model.image_tower().unwrap();
+    let (weight, bias) = model.pretrained_head().unwrap();
+    for prefix in ["", "odd."] {
+        let name = |name: &str| format!("{prefix}{name}");
+        let pixels = golden.tensor::<4>(&name("pixels"), &device);
+        let pixels = pixels.autodiff().require_grad();
+        let features = tower.forward(pixels.clone());
+        golden.assert_close(&name("features"), features.clone(), TOLERANCE);
+        let logits = features.matmul(weight.clone().transpose().autodiff())
+            + bias.clone().unsqueeze::<2>().autodiff();
+        golden.assert_close(&name("logits"), logits.clone(), TOLERANCE);
+        let labels = golden.integers(&name("labels"));
+        let labels = Tensor::from_data(TensorData::new(labels.clone(), [labels.len()]), &device);
+        let loss = similarity::cross_entropy(logits, labels);
+        let gradient = pixels.grad(&loss.backward()).unwrap();
+        golden.assert_close(&name("grad.pixels"), gradient, TOLERANCE);
     }
 }

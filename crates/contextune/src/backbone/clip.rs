@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::efficientnet::EfficientNet;
 use super::resnet::ModifiedResNet;
 use super::text_tower::TextTower;
 use super::vit::VisionTransformer;
@@ -14,6 +15,8 @@ pub enum ImageTower {
     Vit(Box<VisionTransformer>),
     /// CLIP's modified ResNet.
     ResNet(Box<ModifiedResNet>),
+    /// EfficientNet-Lite.
+    EfficientNet(Box<EfficientNet>),
 }
 
 impl ImageTower {
@@ -34,6 +37,9 @@ impl ImageTower {
                 resnet,
                 config.embedding_width,
             )?)),
+            ImageTowerConfig::EfficientNet(net) => {
+                Self::EfficientNet(Box::new(EfficientNet::build(source, net)?))
+            }
         })
     }
 
@@ -42,6 +48,7 @@ impl ImageTower {
         match self {
             Self::Vit(tower) => tower.forward(pixels),
             Self::ResNet(tower) => tower.forward(pixels),
+            Self::EfficientNet(tower) => tower.forward(pixels),
         }
     }
 }

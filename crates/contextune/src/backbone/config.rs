@@ -29,12 +29,13 @@ pub enum Activation {
     Gelu,
 }
 
-/// The image tower: a vision transformer or CLIP's modified ResNet.
+/// The image tower: a vision transformer, CLIP's modified ResNet or a network for small devices.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ImageTowerConfig {
     Vit(VitConfig),
     ResNet(ResNetConfig),
+    EfficientNet(EfficientNetConfig),
 }
 
 impl ImageTowerConfig {
@@ -43,6 +44,7 @@ impl ImageTowerConfig {
         match self {
             Self::Vit(vit) => vit.image_size,
             Self::ResNet(resnet) => resnet.image_size,
+            Self::EfficientNet(net) => net.image_size,
         }
     }
 }
@@ -141,6 +143,33 @@ pub struct ResNetConfig {
     pub blocks: [usize; 4],
     /// Heads of the attention pool.
     pub heads: usize,
+}
+
+/// EfficientNet-Lite.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EfficientNetConfig {
+    /// Side of the square input in pixels.
+    pub image_size: usize,
+    /// Channels behind the stem.
+    pub stem: usize,
+    pub blocks: Vec<InvertedResidual>,
+    /// Width of a feature.
+    pub head: usize,
+}
+
+/// A block that widens, convolves each channel by itself, and narrows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvertedResidual {
+    /// Side of a window in pixels.
+    pub kernel: usize,
+    /// Pixels from window to window.
+    pub stride: usize,
+    /// Channels in.
+    pub inputs: usize,
+    /// Channels between; where they are as many as `inputs`, nothing widens them.
+    pub hidden: usize,
+    /// Channels out.
+    pub outputs: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::{Tensor, TensorData};
 
 use contextune_kernel::convolution::{Windows, convolution};
+use contextune_kernel::depthwise;
 use contextune_kernel::product::{Epilogue, PackedMatrix};
 use contextune_kernel::winograd::Winograd;
 
@@ -130,6 +131,53 @@ impl FrozenConvolution {
             let row = |output: usize| &weight[output * inputs..(output + 1) * inputs];
             PackedMatrix::of_rows(bias.len(), inputs, row)
         })
+    }
+}
+
+/// A convolution in which each channel has a window of its own.
+#[derive(Clone, Debug)]
+pub struct FrozenDepthwise(Arc<DepthwiseWeights>);
+
+#[derive(Debug)]
+struct DepthwiseWeights {
+    /// `[kernel · kernel, channels]`
+    weight: Vec<f32>,
+    /// `[channels]`
+    bias: Vec<f32>,
+    kernel: usize,
+    stride: usize,
+}
+
+impl FrozenDepthwise {
+    /// `weight` `[channels, 1, kernel, kernel]` as PyTorch stores it, `bias` `[channels]`; `None` if one of them is being
+    /// learned, or lies on a device with convolutions of its own.
+    pub(super) fn new(weight: &Tensor<4>, bias: &Tensor<1>, stride: usize) -> Option<Self> {
+        if weight.is_tracked() || bias.is_tracked() || !fused::stand_for(&weight.device()) {
+            return None;
+        }
+        let [_, _, kernel, _] = weight.dims();
+        Some(Self(Arc::new(DepthwiseWeights {
+            weight: numbers(weight.clone().permute([2, 3, 1, 0]).into_data()),
+            bias: numbers(bias.clone().into_data()),
+            kernel,
+            stride,
+        })))
+    }
+
+    pub(super) fn windows(&self, input: [usize; 4]) -> depthwise::Windows {
+        depthwise::Windows {
+            input,
+            kernel: self.0.kernel,
+            stride: self.0.stride,
+        }
+    }
+
+    pub(super) fn weight(&self) -> &[f32] {
+        &self.0.weight
+    }
+
+    pub(super) fn bias(&self) -> &[f32] {
+        &self.0.bias
     }
 }
 

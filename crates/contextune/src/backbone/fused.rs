@@ -15,10 +15,11 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_e
 use burn::tensor::{Device, Shape, Tensor, TensorData};
 use burn_flex::FlexTensor;
 
-use super::frozen::{FrozenConvolution, FrozenMatrix};
+use super::frozen::{FrozenConvolution, FrozenDepthwise, FrozenMatrix};
 use super::{Activation, composed};
 use contextune_kernel::attention::{self as attention_kernel, Heads, Shared};
 use contextune_kernel::convolution as convolution_kernel;
+use contextune_kernel::depthwise as depthwise_kernel;
 use contextune_kernel::product::{Epilogue, product};
 use contextune_kernel::rows;
 
@@ -85,6 +86,13 @@ pub(super) fn linear_add<const D: usize>(
 pub(super) fn rectified_convolution(x: Tensor<4>, layer: &FrozenConvolution) -> Tensor<4> {
     let x = x.into_dispatch();
     Tensor::from_dispatch(<Dispatch as FusedOps>::frozen_convolution(x, layer.clone()))
+}
+
+/// A convolution in which each channel has a window of its own, `[B, H, W, C]` -> `[B, H / stride, W / stride, C]`; what is
+/// below zero becomes zero, what is above six becomes six.
+pub(super) fn depthwise(x: Tensor<4>, layer: &FrozenDepthwise) -> Tensor<4> {
+    let x = x.into_dispatch();
+    Tensor::from_dispatch(<Dispatch as FusedOps>::frozen_depthwise(x, layer.clone()))
 }
 
 /// The mean of each square of two by two, `[B, H, W, C]` -> `[B, H / 2, W / 2, C]`.
@@ -159,6 +167,18 @@ pub enum Rectify {
     No,
     /// It becomes zero.
     Yes,
+    /// It becomes zero, and what is above six becomes six.
+    Six,
+}
+
+impl Rectify {
+    /// What is above it becomes it.
+    fn ceiling(self) -> f32 {
+        match self {
+            Self::No | Self::Yes => f32::INFINITY,
+            Self::Six => depthwise_kernel::CEILING,
+        }
+    }
 }
 
 /// The operations, forward.
@@ -188,6 +208,8 @@ pub trait FusedOps: Backend {
     ) -> FloatTensor<Self>;
     /// See [`rectified_convolution`].
     fn frozen_convolution(x: FloatTensor<Self>, layer: FrozenConvolution) -> FloatTensor<Self>;
+    /// See [`depthwise`].
+    fn frozen_depthwise(x: FloatTensor<Self>, layer: FrozenDepthwise) -> FloatTensor<Self>;
     /// See [`halve`].
     fn fused_halve(x: FloatTensor<Self>) -> FloatTensor<Self>;
     /// See [`patches`].
@@ -240,8 +262,17 @@ pub trait FusedGradients: FusedOps {
     /// Gradient of the input, from the output's.
     fn linear_input(gradient: FloatTensor<Self>, layer: FrozenMatrix) -> FloatTensor<Self>;
     /// Gradient of a sum below which nothing is, from the output and its gradient: nothing where it was cut off.
-    fn rectifier_input(output: FloatTensor<Self>, gradient: FloatTensor<Self>)
-    -> FloatTensor<Self>;
+    fn rectifier_input(
+        output: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        rectify: Rectify,
+    ) -> FloatTensor<Self>;
+    /// Gradient of the input `[B, H, W, C]`, from that of the sums.
+    fn depthwise_input(
+        gradient: FloatTensor<Self>,
+        layer: FrozenDepthwise,
+        input: [usize; 4],
+    ) -> FloatTensor<Self>;
     /// Gradient of the input `[B, H, W, C]`, from that of the sums.
     fn convolution_input(
         gradient: FloatTensor<Self>,
@@ -362,8 +393,24 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             output,
             kept,
             |(output, layer, input), gradient, _| {
-                let gradient = B::rectifier_input(output, gradient);
+                let gradient = B::rectifier_input(output, gradient, Rectify::Yes);
                 [Some(B::convolution_input(gradient, layer, input))]
+            },
+        )
+    }
+
+    fn frozen_depthwise(x: FloatTensor<Self>, layer: FrozenDepthwise) -> FloatTensor<Self> {
+        let (x, node) = x.into_parts();
+        let input: [usize; 4] = x.shape().dims();
+        let output = B::frozen_depthwise(x, layer.clone());
+        let kept = (output.clone(), layer, input);
+        recorded::<B, C, _, 1>(
+            [node],
+            output,
+            kept,
+            |(output, layer, input), gradient, _| {
+                let gradient = B::rectifier_input(output, gradient, Rectify::Six);
+                [Some(B::depthwise_input(gradient, layer, input))]
             },
         )
     }
@@ -502,16 +549,19 @@ fn recorded<
 }
 
 /// What the backward pass must know of an output: where it was cut off, if it was.
-fn kept<B: Backend>(output: &FloatTensor<B>, rectify: Rectify) -> Option<FloatTensor<B>> {
-    (rectify == Rectify::Yes).then(|| output.clone())
+fn kept<B: Backend>(
+    output: &FloatTensor<B>,
+    rectify: Rectify,
+) -> Option<(FloatTensor<B>, Rectify)> {
+    (rectify != Rectify::No).then(|| (output.clone(), rectify))
 }
 
 fn through_rectifier<B: FusedGradients>(
-    rectified: Option<FloatTensor<B>>,
+    rectified: Option<(FloatTensor<B>, Rectify)>,
     gradient: FloatTensor<B>,
 ) -> FloatTensor<B> {
     match rectified {
-        Some(output) => B::rectifier_input(output, gradient),
+        Some((output, rectify)) => B::rectifier_input(output, gradient, rectify),
         None => gradient,
     }
 }
@@ -542,9 +592,12 @@ impl FusedOps for Flex {
         let epilogue = Epilogue {
             bias: Some(layer.bias()),
             residual: None,
-            rectify: rectify == Rectify::Yes,
+            rectify: rectify != Rectify::No,
         };
-        let output = product(numbers(&x), layer.weight(), epilogue);
+        let mut output = product(numbers(&x), layer.weight(), epilogue);
+        if rectify == Rectify::Six {
+            rows::cap(&mut output, rectify.ceiling());
+        }
         tensor(output, with_last_axis(x.shape(), layer.weight().outputs()))
     }
 
@@ -558,9 +611,12 @@ impl FusedOps for Flex {
         let epilogue = Epilogue {
             bias: Some(layer.bias()),
             residual: Some(numbers(&residual)),
-            rectify: rectify == Rectify::Yes,
+            rectify: rectify != Rectify::No,
         };
-        let output = product(numbers(&x), layer.weight(), epilogue);
+        let mut output = product(numbers(&x), layer.weight(), epilogue);
+        if rectify == Rectify::Six {
+            rows::cap(&mut output, rectify.ceiling());
+        }
         tensor(output, residual.shape())
     }
 
@@ -570,6 +626,16 @@ impl FusedOps for Flex {
         let [height, width] = layer.windows(input).output();
         let output = layer.rectified(numbers(&x), input);
         tensor(output, [input[0], height, width, layer.outputs()])
+    }
+
+    fn frozen_depthwise(x: FlexTensor, layer: FrozenDepthwise) -> FlexTensor {
+        let x = x.to_contiguous();
+        let windows = layer.windows(x.shape().dims());
+        let [pictures, _, _, channels] = windows.input;
+        let [height, width] = windows.output();
+        let (weight, bias) = (layer.weight(), layer.bias());
+        let output = depthwise_kernel::depthwise(numbers(&x), windows, weight, bias);
+        tensor(output, [pictures, height, width, channels])
     }
 
     fn fused_halve(x: FlexTensor) -> FlexTensor {
@@ -669,10 +735,22 @@ impl FusedGradients for Flex {
         tensor(of_x, with_last_axis(gradient.shape(), weight.outputs()))
     }
 
-    fn rectifier_input(output: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+    fn rectifier_input(output: FlexTensor, gradient: FlexTensor, rectify: Rectify) -> FlexTensor {
         let (output, gradient) = (output.to_contiguous(), gradient.to_contiguous());
-        let of_sum = rows::rectifier_input(numbers(&output), numbers(&gradient));
+        let ceiling = rectify.ceiling();
+        let of_sum = rows::rectifier_input(numbers(&output), numbers(&gradient), ceiling);
         tensor(of_sum, output.shape())
+    }
+
+    fn depthwise_input(
+        gradient: FlexTensor,
+        layer: FrozenDepthwise,
+        input: [usize; 4],
+    ) -> FlexTensor {
+        let gradient = gradient.to_contiguous();
+        let (windows, weight) = (layer.windows(input), layer.weight());
+        let of_x = depthwise_kernel::depthwise_gradient(numbers(&gradient), windows, weight);
+        tensor(of_x, input)
     }
 
     fn convolution_input(
@@ -804,6 +882,7 @@ fn laid_out<'a>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::efficientnet;
     use super::*;
     use burn::tensor::ops::ConvOptions;
     use burn::tensor::{Distribution, activation, module};
@@ -884,6 +963,11 @@ mod tests {
             |[x]| linear(x, &layer, Rectify::Yes),
             |[x]| activation::relu(composed(x)),
         );
+        compare(
+            [random([37, 45])],
+            |[x]| linear(x, &layer, Rectify::Six),
+            |[x]| composed(x).clamp(0.0, 6.0),
+        );
         assert!(FrozenMatrix::new(&weight.autodiff().require_grad(), &bias).is_none());
     }
 
@@ -946,6 +1030,19 @@ mod tests {
                     let y = module::conv2d(x, weight.clone(), Some(bias.clone()), options);
                     activation::relu(y).permute([0, 2, 3, 1])
                 },
+            );
+        }
+    }
+
+    #[test]
+    fn depthwise_convolutions_equal_the_composed_ones() {
+        for (kernel, stride, side) in [(3, 1, 7), (3, 2, 8), (5, 2, 7), (5, 2, 8), (5, 1, 3)] {
+            let (weight, bias) = (random([10, 1, kernel, kernel]), random([10]));
+            let layer = FrozenDepthwise::new(&weight, &bias, stride).unwrap();
+            compare(
+                [random([2, side, side + 2, 10])],
+                |[x]| depthwise(x, &layer),
+                |[x]| efficientnet::depthwise(x, weight.clone(), bias.clone(), stride),
             );
         }
     }

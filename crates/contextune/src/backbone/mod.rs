@@ -6,6 +6,7 @@
 mod clip;
 mod composed;
 mod config;
+mod efficientnet;
 mod forest;
 mod frozen;
 mod fused;
@@ -20,9 +21,10 @@ mod vit;
 
 pub use clip::{Clip, ImageTower, PixelNormalisation};
 pub use config::{
-    Activation, ImageTowerConfig, ModelConfig, PlainVit, PositionResizing, ResNetConfig,
-    TextTowerConfig, VitConfig, VitFamily,
+    Activation, EfficientNetConfig, ImageTowerConfig, InvertedResidual, ModelConfig, PlainVit,
+    PositionResizing, ResNetConfig, TextTowerConfig, VitConfig, VitFamily,
 };
+pub use efficientnet::EfficientNet;
 pub use layout::{Node, PromptLayout, Row};
 pub use parameters::ParameterSource;
 pub use resnet::ModifiedResNet;

@@ -95,6 +95,14 @@ impl Linear {
         }
     }
 
+    /// The same; what is below zero becomes zero, what is above six becomes six.
+    pub(super) fn forward_within_six<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Frozen(layer) => fused::linear(x, layer, Rectify::Six),
+            Self::Plain { .. } => self.forward(x).clamp(0.0, 6.0),
+        }
+    }
+
     /// `[.., inputs]` and `[.., outputs]` -> `[.., outputs]`: the layer's output added to `residual`.
     pub(super) fn forward_onto<const D: usize>(
         &self,

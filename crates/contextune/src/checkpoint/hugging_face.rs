@@ -151,6 +151,7 @@ pub(super) fn open(
         weights,
         tokenizer_file,
         normalization,
+        shorter_side: None,
         warnings,
     })
 }

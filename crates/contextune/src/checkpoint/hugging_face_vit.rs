@@ -79,6 +79,7 @@ struct Preprocessor {
 enum Size {
     Side(usize),
     Square { height: usize, width: usize },
+    Shortest { shortest_edge: usize },
     Other {},
 }
 
@@ -87,7 +88,15 @@ impl Size {
         match *self {
             Self::Side(side) => Some(side),
             Self::Square { height, width } => (height == width).then_some(height),
+            Self::Shortest { shortest_edge } => Some(shortest_edge),
             Self::Other {} => None,
+        }
+    }
+
+    fn shortest_edge(&self) -> Option<usize> {
+        match *self {
+            Self::Shortest { shortest_edge } => Some(shortest_edge),
+            _ => None,
         }
     }
 }
@@ -199,6 +208,7 @@ pub(super) fn open(
     });
 
     let grid = config.image_size / config.patch_size.max(1);
+    let shorter_side = preprocessor.size.as_ref().and_then(Size::shortest_edge);
     let asked = match preprocessor.do_center_crop {
         true => preprocessor.crop_size.or(preprocessor.size),
         false => preprocessor.size,
@@ -246,6 +256,7 @@ pub(super) fn open(
         config,
         tokenizer_file: None,
         normalization,
+        shorter_side: shorter_side.filter(|&side| side >= image_size),
         warnings,
     })
 }

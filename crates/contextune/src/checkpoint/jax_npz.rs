@@ -8,6 +8,7 @@ use regex::Regex;
 use zip::read::ZipArchive;
 
 use super::error::{Error, Result};
+use super::shapes::Shapes;
 use super::tensor::{Bytes, ElementType, StoredTensor, TensorTable, contiguous_strides};
 use super::torch_archive::locate;
 use super::weights::{Axes, Source, Weights};
@@ -18,6 +19,7 @@ use crate::backbone::{
 
 /// Bytes of an array's header; those of real files have 118.
 const MAX_HEADER: usize = 1 << 14;
+const POSITIONS: &str = "Transformer/posembed_input/pos_embedding";
 const BLOCK: &str = "Transformer/encoderblock_";
 /// A layer between features and classes of the first ImageNet-21k models: their classes need it.
 const PRE_LOGITS: &str = "pre_logits/";
@@ -53,6 +55,7 @@ pub(super) fn open(file: &Arc<Bytes>) -> Result<Checkpoint> {
         config,
         tokenizer_file: None,
         normalization: Normalization::HALF,
+        shorter_side: None,
         warnings: Vec::new(),
     })
 }
@@ -146,29 +149,14 @@ fn header(bytes: &[u8]) -> Option<Header> {
 }
 
 fn config(path: &Path, tensors: &TensorTable) -> Result<ModelConfig> {
-    let [patch_size, _, _, width] = shape(path, tensors, "embedding/kernel")?;
-    let [_, positions, _] = shape(path, tensors, "Transformer/posembed_input/pos_embedding")?;
-    let [_, heads, _] = shape(path, tensors, &jax_name(0, "query/kernel"))?;
-    let [_, mlp_width] = shape(
-        path,
-        tensors,
-        &format!("{BLOCK}0/MlpBlock_3/Dense_0/kernel"),
-    )?;
-    let grid = positions.saturating_sub(1).isqrt();
-    if grid * grid + 1 != positions {
-        return Err(Error::config(
-            path,
-            format!("its {positions} positions are not one more than a square"),
-        ));
-    }
-    let layers = (0..)
-        .take_while(|layer| {
-            let norm = format!("{BLOCK}{layer}/LayerNorm_0/scale");
-            tensors.contains_key(&norm)
-        })
-        .count();
+    let shapes = Shapes { path, tensors };
+    let [patch_size, _, _, width] = shapes.of("embedding/kernel")?;
+    let [_, positions, _] = shapes.of(POSITIONS)?;
+    let [_, heads, _] = shapes.of(&jax_name(0, "query/kernel"))?;
+    let [_, mlp_width] = shapes.of(&format!("{BLOCK}0/MlpBlock_3/Dense_0/kernel"))?;
+    let grid = shapes.side(POSITIONS, positions)?;
     let pretrained_classes = match tensors.contains_key("head/kernel") {
-        true => Some(shape::<2>(path, tensors, "head/kernel")?[1]),
+        true => Some(shapes.of::<2>("head/kernel")?[1]),
         false => None,
     };
     Ok(ModelConfig {
@@ -178,7 +166,7 @@ fn config(path: &Path, tensors: &TensorTable) -> Result<ModelConfig> {
             image_size: patch_size.saturating_mul(grid),
             patch_size,
             width,
-            layers,
+            layers: layers(tensors),
             heads,
             family: VitFamily::Plain(PlainVit {
                 mlp_width,
@@ -194,18 +182,11 @@ fn config(path: &Path, tensors: &TensorTable) -> Result<ModelConfig> {
     })
 }
 
-fn shape<const N: usize>(path: &Path, tensors: &TensorTable, name: &str) -> Result<[usize; N]> {
-    let tensor = tensors.get(name).ok_or_else(|| Error::MissingTensor {
-        path: path.to_owned(),
-        name: name.to_owned(),
-    })?;
-    tensor.shape().try_into().map_err(|_| {
-        let found = tensor.shape();
-        Error::config(
-            path,
-            format!("the array {name} has shape {found:?}; {N} axes are expected"),
-        )
-    })
+/// Blocks that are there without a gap.
+fn layers(tensors: &TensorTable) -> usize {
+    (0..)
+        .take_while(|layer| tensors.contains_key(&format!("{BLOCK}{layer}/LayerNorm_0/scale")))
+        .count()
 }
 
 /// An array of a block's attention.
@@ -244,12 +225,11 @@ fn source(name: &str) -> Source {
             _ => norm(2, "bias"),
         };
     }
-    let positions = "Transformer/posembed_input/pos_embedding";
     match name {
         "visual.conv1.weight" => of(vec!["embedding/kernel".into()], Axes::JaxConvolution),
         "visual.conv1.bias" => bias("embedding"),
         "visual.class_embedding" => of(vec!["cls".into()], Axes::Split),
-        "visual.positional_embedding" => of(vec![positions.into()], Axes::Split),
+        "visual.positional_embedding" => of(vec![POSITIONS.into()], Axes::Split),
         "visual.ln_post.weight" => Source::named("Transformer/encoder_norm/scale"),
         "visual.ln_post.bias" => bias("Transformer/encoder_norm"),
         "head.weight" => kernel("head"),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbone::{Activation, ModelConfig};
 
+mod efficientnet_lite;
 mod error;
 pub mod hub;
 mod hugging_face;
@@ -23,6 +24,7 @@ mod openai;
 mod parameters;
 mod recognize;
 mod safetensors;
+mod shapes;
 mod tensor;
 mod torch_archive;
 mod torch_writer;
@@ -53,6 +55,8 @@ pub struct Checkpoint {
     pub tokenizer_file: Option<PathBuf>,
     /// What the image tower expects of pixels.
     pub normalization: Normalization,
+    /// What the shorter side of a picture is resized to before the middle is cut out; absent: the side of the input.
+    pub shorter_side: Option<usize>,
     /// What was assumed, for the user to read.
     pub warnings: Vec<String>,
 }
@@ -67,6 +71,8 @@ pub enum Format {
     TorchScript,
     /// A folder of Hugging Face's `CLIPModel`.
     HuggingFace,
+    /// EfficientNet-Lite under the names of its PyTorch port.
+    EfficientNetLite,
     /// An archive of NumPy arrays as google-research/vision_transformer publishes them.
     JaxNpz,
     /// A training checkpoint or folder of OpenCLIP, or a saved `state_dict`.
@@ -156,6 +162,9 @@ pub fn open(path: &Path, options: OpenOptions) -> Result<Checkpoint> {
             (format, archive.tensors()?, BTreeMap::new())
         }
     };
+    if efficientnet_lite::is_one(&tensors) {
+        return efficientnet_lite::open(path, tensors, options);
+    }
     recognize::refuse_other_families(path, &tensors)?;
 
     // Weights without their configuration leave the activation open: the one beside them is part of the model.

@@ -106,6 +106,7 @@ pub(super) fn open_without_config(
         config,
         tokenizer_file: None,
         normalization: Normalization::OPENAI,
+        shorter_side: None,
         warnings,
     })
 }
@@ -154,13 +155,14 @@ pub(super) fn open(
     };
     let mut config = openai::config_from_shapes(path, &tensors, activation, heads)?;
     if let Some(head_width) = model.vision_cfg.head_width {
-        let (width, heads) = match &mut config.image {
-            ImageTowerConfig::Vit(vit) => (vit.width, &mut vit.heads),
+        let heads = |width: usize| width.checked_div(head_width).unwrap_or(0);
+        match &mut config.image {
+            ImageTowerConfig::Vit(vit) => vit.heads = heads(vit.width),
             ImageTowerConfig::ResNet(resnet) => {
-                (resnet.width.saturating_mul(32), &mut resnet.heads)
+                resnet.heads = heads(resnet.width.saturating_mul(32));
             }
-        };
-        *heads = width.checked_div(head_width).unwrap_or(0);
+            ImageTowerConfig::EfficientNet(_) => {} // it has no heads
+        }
     }
     parameters::check_config(&config_file, &config)?;
     let (normalization, warnings) = preprocessing(&config_file, preprocess)?;
@@ -170,6 +172,7 @@ pub(super) fn open(
         config,
         tokenizer_file: existing_file(folder, "tokenizer.json"),
         normalization,
+        shorter_side: None,
         warnings,
     })
 }

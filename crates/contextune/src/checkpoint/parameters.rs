@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::error::{Error, Result};
 use crate::backbone::{
-    ImageTowerConfig, ModelConfig, ResNetConfig, TextTowerConfig, VitConfig, VitFamily,
+    EfficientNetConfig, ImageTowerConfig, InvertedResidual, ModelConfig, ResNetConfig,
+    TextTowerConfig, VitConfig, VitFamily,
 };
 
 /// Name and shape of every weight of a model, sorted by name.
@@ -21,6 +22,7 @@ pub(super) fn parameters(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
         ImageTowerConfig::ResNet(resnet) => {
             resnet_parameters(&mut list, resnet, config.embedding_width);
         }
+        ImageTowerConfig::EfficientNet(net) => efficientnet_parameters(&mut list, net),
     }
     list.sort();
     list
@@ -164,6 +166,34 @@ fn resnet_parameters(list: &mut ParameterList, resnet: &ResNetConfig, embedding_
     linear(list, "visual.attnpool.c_proj", pooled, embedding_width);
 }
 
+/// The names of the official PyTorch port, below `visual.`.
+fn efficientnet_parameters(list: &mut ParameterList, net: &EfficientNetConfig) {
+    let mut layer = |name: &str, norm: &str, shape: [usize; 4]| {
+        list.push((format!("visual.{name}.weight"), shape.to_vec()));
+        batch_norm(list, &format!("visual.{norm}"), shape[0]);
+    };
+    layer("_conv_stem", "_bn0", [net.stem, 3, 3, 3]);
+    for (number, block) in net.blocks.iter().enumerate() {
+        let InvertedResidual {
+            kernel,
+            inputs,
+            hidden,
+            outputs,
+            ..
+        } = *block;
+        let part = |part: &str| format!("_blocks.{number}.{part}");
+        if hidden != inputs {
+            layer(&part("_expand_conv"), &part("_bn0"), [hidden, inputs, 1, 1]);
+        }
+        let shape = [hidden, 1, kernel, kernel];
+        layer(&part("_depthwise_conv"), &part("_bn1"), shape);
+        let shape = [outputs, hidden, 1, 1];
+        layer(&part("_project_conv"), &part("_bn2"), shape);
+    }
+    let last = net.blocks.last().map_or(net.stem, |block| block.outputs);
+    layer("_conv_head", "_bn1", [net.head, last, 1, 1]);
+}
+
 fn linear(list: &mut ParameterList, name: &str, input: usize, output: usize) {
     list.push((format!("{name}.weight"), vec![output, input]));
     list.push((format!("{name}.bias"), vec![output]));
@@ -228,7 +258,7 @@ pub fn check_config(path: &Path, config: &ModelConfig) -> Result<()> {
             divides("number of image heads", vit.heads, "image width", vit.width)?;
             within("MLP width", vit.mlp_width(), 1 << 18)?;
             within("leading tokens", vit.leading_tokens(), 2)?;
-            within("grid of positions", vit.position_grid(), 1 << 10)?;
+            within("grid of positions", vit.position_grid(), 1 << 13)?;
             divides("patch size", vit.patch_size, "image size", vit.image_size)
         }
         ImageTowerConfig::ResNet(resnet) => {
@@ -240,6 +270,16 @@ pub fn check_config(path: &Path, config: &ModelConfig) -> Result<()> {
             let pooled = 32 * resnet.width;
             divides("number of heads", resnet.heads, "pooled width", pooled)?;
             divides("total stride", 32, "image size", resnet.image_size)
+        }
+        ImageTowerConfig::EfficientNet(net) => {
+            within("number of blocks", net.blocks.len(), 1 << 10)?;
+            within("width of a feature", net.head, 1 << 16)?;
+            for block in &net.blocks {
+                within("kernel", block.kernel, 31)?;
+                within("stride", block.stride, 31)?;
+                within("number of channels", block.hidden, 1 << 16)?;
+            }
+            Ok(())
         }
     }
 }

@@ -12,7 +12,7 @@ use super::cache::{FeatureCache, Key};
 use super::encoder::{PictureEncoder, PictureReader, Request, View};
 use super::table::{LabelledFeatures, Row};
 use crate::data::{Dataset, Example, FeaturesFile, Input};
-use crate::image::{DecodeOptions, ImageError, Preprocess};
+use crate::image::{DecodeOptions, ImageError};
 use crate::model::{Model, ModelError};
 
 /// What is encoded is written to the cache at least this often: a kill loses no more.
@@ -139,6 +139,10 @@ impl<'a> ExampleEncoder<'a> {
             for value in normalisation.mean.iter().chain(&normalisation.std) {
                 encoding.update(&value.to_le_bytes());
             }
+            let preprocess = model.preprocess(model.config().image.image_size());
+            if preprocess.shorter_side != preprocess.size {
+                encoding.update(&preprocess.shorter_side.to_le_bytes());
+            }
             encoding.update(&[u8::from(options.honour_exif), PREPARATION]);
             let encoding = encoding.finalize().to_hex();
             FeatureCache::new(root, &encoding[..32], model.config().embedding_width)
@@ -244,7 +248,7 @@ impl<'a> ExampleEncoder<'a> {
             Sees::Pixels(side) => side,
         };
         PictureReader {
-            preprocess: Preprocess::new(side as u32),
+            preprocess: self.model.preprocess(side),
             decoding: DecodeOptions {
                 honour_exif: self.options.honour_exif,
                 ..DecodeOptions::default()

@@ -9,6 +9,8 @@ use super::{Picture, PlanarRgb};
 pub struct Preprocess {
     /// Side of the square result in pixels (the tower's input resolution); at least 1.
     pub size: u32,
+    /// What the shorter side of the picture is resized to, at least `size`; the middle of it is cut out.
+    pub shorter_side: u32,
     /// Convert to RGB before the resize, as Dassl and CoOp do, instead of after the crop, as OpenAI does. It makes a
     /// difference for palettes, bilevel pictures, CMYK and alpha.
     pub rgb_first: bool,
@@ -19,6 +21,7 @@ impl Preprocess {
     pub fn new(size: u32) -> Self {
         Self {
             size,
+            shorter_side: size,
             rgb_first: false,
         }
     }
@@ -26,11 +29,11 @@ impl Preprocess {
     /// The picture as bytes `[3, size, size]`.
     ///
     /// # Panics
-    /// If `size` is 0.
+    /// If `size` is 0 or larger than `shorter_side`.
     pub fn apply(&self, picture: &Picture) -> PlanarRgb {
         assert!(
-            self.size > 0,
-            "a preprocessed picture has at least one pixel"
+            self.size > 0 && self.shorter_side >= self.size,
+            "a preprocessed picture has at least one pixel, and lies within the resized one"
         );
         let converted = self.rgb_first.then(|| picture.clone().into_rgb());
         let picture = converted.as_ref().unwrap_or(picture);
@@ -42,8 +45,8 @@ impl Preprocess {
             height,
         };
         let scaled = (
-            scaled_side(width, width.min(height), self.size),
-            scaled_side(height, width.min(height), self.size),
+            scaled_side(width, width.min(height), self.shorter_side),
+            scaled_side(height, width.min(height), self.shorter_side),
         );
         let window = Rect {
             left: centre_offset(scaled.0, self.size),

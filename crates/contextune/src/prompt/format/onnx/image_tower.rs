@@ -2,16 +2,23 @@
 
 use super::graph::{Graph, Value};
 use super::protobuf::Attribute;
-use crate::backbone::{Activation, ImageTowerConfig, ModelConfig, ResNetConfig, VitConfig};
+use crate::backbone::{
+    Activation, ImageTowerConfig, ModelConfig, ResNetConfig, VitConfig, VitFamily,
+};
 
 /// Added to the variance in layer norms and batch norms.
 const EPSILON: f32 = 1e-5;
 
 /// Normalised pixels `[B, 3, size, size]` -> image features `[B, D]`, not of unit length.
-pub(super) fn forward(graph: &mut Graph, config: &ModelConfig, pixels: &Value) -> Value {
+///
+/// `None` for a tower that is none of CLIP's.
+pub(super) fn forward(graph: &mut Graph, config: &ModelConfig, pixels: &Value) -> Option<Value> {
     match &config.image {
-        ImageTowerConfig::Vit(vit) => vision_transformer(graph, vit, config.activation, pixels),
-        ImageTowerConfig::ResNet(resnet) => modified_resnet(graph, resnet, pixels),
+        ImageTowerConfig::Vit(vit) if vit.family == VitFamily::Clip => {
+            Some(vision_transformer(graph, vit, config.activation, pixels))
+        }
+        ImageTowerConfig::ResNet(resnet) => Some(modified_resnet(graph, resnet, pixels)),
+        ImageTowerConfig::Vit(_) | ImageTowerConfig::EfficientNet(_) => None,
     }
 }
 

@@ -49,6 +49,9 @@ pub enum OnnxError {
     /// A weight of the model cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
+    /// An image tower that this format does not write.
+    #[error("only the image towers of CLIP models are written as ONNX")]
+    NotOfClip,
     /// Class features that make no classifier of this model.
     #[error("the class features make no classifier: {problem}")]
     ClassFeatures {
@@ -104,7 +107,7 @@ pub fn write(
         &Value(PIXELS.into()),
         model.normalization_values(),
     );
-    let features = image_tower::forward(&mut graph, config, &pixels); // [B, D]
+    let features = image_tower::forward(&mut graph, config, &pixels).ok_or(OnnxError::NotOfClip)?; // [B, D]
     graph.output(&features, IMAGE_FEATURES);
     let length = graph.apply(
         "ReduceL2",
