@@ -6,12 +6,15 @@ use burn::tensor::{Device, Tensor, TensorData};
 use common::{Golden, TOLERANCE, assert_values_close, elements, golden};
 use contextune::backbone::ImageTower;
 use contextune::checkpoint::Normalization;
+use contextune::features::LabelledFeatures;
 use contextune::model::{Model, ModelOptions};
 use contextune::objective::similarity;
+use contextune::prompt::coop::InitialContext;
+use contextune::prompt::finetune::{FinetuneSettings, Tuned};
 use contextune::prompt::pixel::{PixelSettings, Place};
 use contextune::prompt::source::Target;
 use contextune::prompt::vpt::{Depth, Location, Pooling, VptSettings};
-use contextune::prompt::{Batch, Learn};
+use contextune::prompt::{Batch, Learn, Lesson};
 use contextune::train::Parameters;
 
 /// What the official checkpoints call everything that belongs to the transformer.
@@ -244,4 +247,76 @@ fn efficientnet_lite_equals_the_official_one() {
         let gradient = pixels.grad(&loss.backward()).unwrap();
         golden.assert_close(&name("grad.pixels"), gradient, TOLERANCE);
     }
+}
+
+/// What is learned of a tower's parts is what the whole tower would learn, and nothing is changed before it is learned.
+#[test]
+fn parts_of_a_tower_learn_as_they_do_in_the_whole() {
+    let device = Device::flex();
+    let golden = Golden::open("vpt.safetensors");
+    let model = vision_transformer(&device);
+    let pixels = pixels(&golden, Normalization::IMAGENET, &device);
+    let labels = golden.integers("labels");
+    let examples = LabelledFeatures::new(
+        &elements(pixels.clone()),
+        pixels.dims()[1],
+        1,
+        labels.iter().map(|&label| label as usize).collect(),
+    );
+    let names: Vec<String> = (0..6).map(|class| class.to_string()).collect();
+    let lesson = Lesson {
+        model: &model,
+        class_names: &names,
+        train: &examples,
+        val: None,
+        initial: &InitialContext::Random,
+        seed: 7,
+    };
+    let batch = Batch {
+        labels: Tensor::from_data(TensorData::new(labels.clone(), [labels.len()]), &device),
+        image_features: pixels,
+        seed: 1,
+        step: 0,
+    };
+    let head = |parameters: &mut Parameters| {
+        for name in ["head.weight", "head.bias"] {
+            let (values, shape) = golden.values(name);
+            parameters.insert_data(name, &shape, values, &device);
+        }
+    };
+    let learn = |tuned| {
+        let begun = FinetuneSettings { tuned }.begin(&lesson).unwrap();
+        let mut parameters = begun.parameters;
+        head(&mut parameters);
+        let logits = begun
+            .prompt
+            .logits(&parameters, batch.image_features.clone());
+        golden.assert_close("base.logits", logits.unwrap(), TOLERANCE);
+        begun
+            .prompt
+            .step(&parameters.tracked(), &batch)
+            .unwrap()
+            .gradients
+    };
+    let whole = learn(Tuned::Full);
+    for (tuned, tensors) in [(Tuned::Bias, 4 * 6 + 2), (Tuned::Partial(2), 2 * 12 + 2)] {
+        let part = learn(tuned);
+        assert_eq!(part.len(), tensors + 2, "{tuned}");
+        for (name, gradient) in part {
+            let expected = elements(whole[&name].clone());
+            assert_values_close(&name, &elements(gradient), &expected, TOLERANCE);
+        }
+    }
+    let zero = |gradient: &Tensor<1>| elements(gradient.clone()).iter().all(|g| *g == 0.0);
+    let learns = |tuned, part: &str| {
+        let gradients = learn(tuned);
+        let name = format!("visual.transformer.resblocks.1.adapter_{part}");
+        gradients.get(&name).is_some_and(|gradient| !zero(gradient))
+    };
+    // As published the weights of adapters never learn: both factors of their product are zero.
+    for part in ["downsample.weight", "upsample.weight", "downsample.bias"] {
+        assert!(!learns(Tuned::AdapterAsPublished, part), "{part}");
+    }
+    assert!(learns(Tuned::AdapterAsPublished, "upsample.bias"));
+    assert!(learns(Tuned::Adapter, "upsample.weight"));
 }

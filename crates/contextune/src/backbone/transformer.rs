@@ -1,6 +1,6 @@
 //! The pre-norm transformer block in parts, so that each walk can compute just the rows it needs.
 
-use burn::tensor::{Tensor, activation, module};
+use burn::tensor::{Tensor, TensorData, activation, module};
 
 use super::frozen::FrozenMatrix;
 use super::fused::Rectify;
@@ -32,6 +32,24 @@ impl LayerNorm {
         })
     }
 
+    /// The same below the parameters that `source` has of those that begin with `{name}.`.
+    pub(super) fn with<S: ParameterSource>(
+        &self,
+        source: &mut S,
+        name: &str,
+        has: impl Fn(&str) -> bool,
+    ) -> Result<Self, S::Error> {
+        let mut norm = self.clone();
+        let width = norm.weight.dims();
+        for (part, tensor) in [("weight", &mut norm.weight), ("bias", &mut norm.bias)] {
+            let name = format!("{name}.{part}");
+            if has(&name) {
+                *tensor = source.parameter(&name, width)?;
+            }
+        }
+        Ok(norm)
+    }
+
     /// `[.., width]` -> `[.., width]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         fused::layer_norm(x, self.weight.clone(), self.bias.clone(), self.epsilon)
@@ -43,6 +61,13 @@ impl LayerNorm {
 pub enum Linear {
     /// Weights that never change, packed.
     Frozen(FrozenMatrix),
+    /// Weights that never change below a bias that is being learned.
+    Shifted {
+        /// With the bias that was.
+        layer: FrozenMatrix,
+        /// What the bias became, less what it was, `[outputs]`.
+        shift: Box<Tensor<1>>,
+    },
     /// Weights that are being learned, or that lie on a device with products of its own.
     Plain {
         /// `[outputs, inputs]`
@@ -76,10 +101,31 @@ impl Linear {
         }
     }
 
+    /// The same weights below another bias, `[outputs]`.
+    fn with_bias(&self, bias: Tensor<1>) -> Self {
+        match self {
+            Self::Frozen(layer) | Self::Shifted { layer, .. } => {
+                let values = TensorData::new(layer.bias().to_vec(), [layer.bias().len()]);
+                let shift = Box::new(bias.clone() - Tensor::from_data(values, &bias.device()));
+                Self::Shifted {
+                    layer: layer.clone(),
+                    shift,
+                }
+            }
+            Self::Plain { weight, .. } => Self::Plain {
+                weight: weight.clone(),
+                bias: Box::new(bias),
+            },
+        }
+    }
+
     /// `[.., inputs]` -> `[.., outputs]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Frozen(layer) => fused::linear(x, layer, Rectify::No),
+            Self::Shifted { layer, shift } => {
+                fused::linear(x, layer, Rectify::No) + shift.as_ref().clone().unsqueeze()
+            }
             Self::Plain { weight, bias } => {
                 let weight = weight.as_ref().clone().transpose();
                 module::linear(x, weight, Some(bias.as_ref().clone()))
@@ -91,7 +137,7 @@ impl Linear {
     pub(super) fn forward_rectified<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Frozen(layer) => fused::linear(x, layer, Rectify::Yes),
-            Self::Plain { .. } => activation::relu(self.forward(x)),
+            Self::Shifted { .. } | Self::Plain { .. } => activation::relu(self.forward(x)),
         }
     }
 
@@ -99,7 +145,7 @@ impl Linear {
     pub(super) fn forward_within_six<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Frozen(layer) => fused::linear(x, layer, Rectify::Six),
-            Self::Plain { .. } => self.forward(x).clamp(0.0, 6.0),
+            Self::Shifted { .. } | Self::Plain { .. } => self.forward(x).clamp(0.0, 6.0),
         }
     }
 
@@ -111,7 +157,7 @@ impl Linear {
     ) -> Tensor<D> {
         match self {
             Self::Frozen(layer) => fused::linear_add(x, residual, layer, Rectify::No),
-            Self::Plain { .. } => residual + self.forward(x),
+            Self::Shifted { .. } | Self::Plain { .. } => residual + self.forward(x),
         }
     }
 
@@ -123,10 +169,15 @@ impl Linear {
     ) -> Tensor<D> {
         match self {
             Self::Frozen(layer) => fused::linear_add(x, residual, layer, Rectify::Yes),
-            Self::Plain { .. } => activation::relu(residual + self.forward(x)),
+            Self::Shifted { .. } | Self::Plain { .. } => {
+                activation::relu(residual + self.forward(x))
+            }
         }
     }
 }
+
+/// How many times narrower an adapter is than the tower, as KMnP/vpt has it.
+pub const ADAPTER_REDUCTION: usize = 8;
 
 /// What the blocks of a tower have in common.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -161,8 +212,25 @@ pub struct Block {
     mlp_norm: LayerNorm,
     expand: Linear,
     contract: Linear,
-    activation: Activation,
-    heads: usize,
+    /// Factors that `output` and `contract` contain, `[d]`.
+    attention_scale: Option<Tensor<1>>,
+    mlp_scale: Option<Tensor<1>>,
+    adapter: Option<Adapter>,
+    config: BlockConfig,
+}
+
+/// A narrow network behind a block's MLP: x + up(GELU(down(x))) (Pfeiffer et al. 2021).
+#[derive(Clone, Debug)]
+struct Adapter {
+    down: Linear,
+    up: Linear,
+}
+
+impl Adapter {
+    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let narrow = fused::activate(self.down.forward(x.clone()), Activation::Gelu);
+        self.up.forward_onto(narrow, x)
+    }
 }
 
 impl Block {
@@ -175,10 +243,9 @@ impl Block {
         let BlockConfig {
             width,
             mlp_width,
-            heads,
-            activation,
             epsilon,
             layer_scale,
+            ..
         } = *config;
         let weight =
             source.parameter(&format!("{name}.attn.in_proj_weight"), [3 * width, width])?;
@@ -189,20 +256,28 @@ impl Block {
             let weight = weight.narrow(0, which * width, width);
             Linear::new(weight, bias.narrow(0, which * width, width))
         };
-        let mut scaled = |layer: &str, inputs: usize, scale: &str| {
+        let mut scale = |part: &str| match layer_scale {
+            true => Ok(Some(
+                source.parameter(&format!("{name}.{part}.gamma"), [width])?,
+            )),
+            false => Ok(None),
+        };
+        let (attention_scale, mlp_scale) = (scale("ls_1")?, scale("ls_2")?);
+        let mut scaled = |layer: &str, inputs: usize, scale: &Option<Tensor<1>>| {
             let weight =
                 source.parameter::<2>(&format!("{name}.{layer}.weight"), [width, inputs])?;
             let bias = source.parameter::<1>(&format!("{name}.{layer}.bias"), [width])?;
-            if !layer_scale {
-                return Ok(Linear::new(weight, bias));
-            }
-            // γ·(Wx + b) is a linear layer too.
-            let factor: Tensor<1> = source.parameter(&format!("{name}.{scale}.gamma"), [width])?;
-            let rows = factor.clone().unsqueeze_dim::<2>(1); // [d, 1]
-            Ok(Linear::new(weight * rows, bias * factor))
+            Ok(match scale {
+                // γ·(Wx + b) is a linear layer too.
+                Some(factor) => {
+                    let rows = factor.clone().unsqueeze_dim::<2>(1); // [d, 1]
+                    Linear::new(weight * rows, bias * factor.clone())
+                }
+                None => Linear::new(weight, bias),
+            })
         };
-        let output = scaled("attn.out_proj", width, "ls_1")?;
-        let contract = scaled("mlp.c_proj", mlp_width, "ls_2")?;
+        let output = scaled("attn.out_proj", width, &attention_scale)?;
+        let contract = scaled("mlp.c_proj", mlp_width, &mlp_scale)?;
         Ok(Self {
             attention_norm: LayerNorm::build(source, &format!("{name}.ln_1"), width, epsilon)?,
             query: part(0),
@@ -212,14 +287,76 @@ impl Block {
             mlp_norm: LayerNorm::build(source, &format!("{name}.ln_2"), width, epsilon)?,
             expand: Linear::build(source, &format!("{name}.mlp.c_fc"), width, mlp_width)?,
             contract,
-            activation,
-            heads,
+            attention_scale,
+            mlp_scale,
+            adapter: None,
+            config: *config,
         })
+    }
+
+    /// The same block with those parameters in the place of its own that `source` has: all of them, some of the biases, or
+    /// those of an adapter, which it then gets.
+    pub(super) fn with<S: ParameterSource>(
+        &self,
+        source: &mut S,
+        name: &str,
+        has: impl Fn(&str) -> bool,
+    ) -> Result<Self, S::Error> {
+        if has(&format!("{name}.attn.in_proj_weight")) {
+            return Self::build(source, name, &self.config);
+        }
+        let BlockConfig {
+            width, mlp_width, ..
+        } = self.config;
+        let mut block = self.clone();
+        block.attention_norm = self
+            .attention_norm
+            .with(source, &format!("{name}.ln_1"), &has)?;
+        block.mlp_norm = self.mlp_norm.with(source, &format!("{name}.ln_2"), &has)?;
+        let joined = format!("{name}.attn.in_proj_bias");
+        if has(&joined) {
+            let joined: Tensor<1> = source.parameter(&joined, [3 * width])?;
+            let layers = [&mut block.query, &mut block.key, &mut block.value];
+            for (part, layer) in layers.into_iter().enumerate() {
+                *layer = layer.with_bias(joined.clone().narrow(0, part * width, width));
+            }
+        }
+        for (part, layer, outputs, scale) in [
+            (
+                "attn.out_proj",
+                &mut block.output,
+                width,
+                &self.attention_scale,
+            ),
+            ("mlp.c_fc", &mut block.expand, mlp_width, &None),
+            ("mlp.c_proj", &mut block.contract, width, &self.mlp_scale),
+        ] {
+            let bias = format!("{name}.{part}.bias");
+            if has(&bias) {
+                let bias: Tensor<1> = source.parameter(&bias, [outputs])?;
+                *layer = layer.with_bias(match scale {
+                    Some(factor) => bias * factor.clone(),
+                    None => bias,
+                });
+            }
+        }
+        if has(&format!("{name}.adapter_downsample.weight")) {
+            let mut part = |part: &str, shape: [usize; 2]| {
+                let name = format!("{name}.adapter_{part}");
+                Linear::build(source, &name, shape[1], shape[0])
+            };
+            let narrow = (width / ADAPTER_REDUCTION).max(1);
+            block.adapter = Some(Adapter {
+                down: part("downsample", [narrow, width])?,
+                up: part("upsample", [width, narrow])?,
+            });
+        }
+        Ok(block)
     }
 
     /// Number of attention heads.
     pub fn heads(&self) -> usize {
-        self.heads
+        self.config.heads
     }
 
     /// What follows the attention: both residual sums and the MLP, row by row.
@@ -228,7 +365,10 @@ impl Block {
     pub fn finish<const D: usize>(&self, x: Tensor<D>, attended: Tensor<D>) -> Tensor<D> {
         let x = self.output.forward_onto(attended, x);
         let hidden = self.expand.forward(self.mlp_norm.forward(x.clone())); // [.., 4d]
-        let hidden = fused::activate(hidden, self.activation);
-        self.contract.forward_onto(hidden, x)
+        let hidden = fused::activate(hidden, self.config.activation);
+        match &self.adapter {
+            None => self.contract.forward_onto(hidden, x),
+            Some(adapter) => x + adapter.forward(self.contract.forward(hidden)),
+        }
     }
 }

@@ -105,6 +105,50 @@ impl VisionTransformer {
         })
     }
 
+    /// The same tower with those parameters in the place of its own that `source` has: whole blocks or some of their biases,
+    /// adapters, norms, the class token, the whole patch embedding or its bias. Where it has all, the tower is built anew.
+    ///
+    /// # Errors
+    /// What `source` reports.
+    pub fn with<S: ParameterSource>(
+        &self,
+        source: &mut S,
+        has: impl Fn(&str) -> bool,
+    ) -> Result<Self, S::Error> {
+        let mut tower = self.clone();
+        for (number, block) in tower.blocks.iter_mut().enumerate() {
+            let name = format!("visual.transformer.resblocks.{number}");
+            *block = block.with(source, &name, &has)?;
+        }
+        if let Some(norm) = &mut tower.norm_before {
+            *norm = norm.with(source, "visual.ln_pre", &has)?;
+        }
+        tower.norm_after = self.norm_after.with(source, "visual.ln_post", &has)?;
+        if has("visual.class_embedding") {
+            let shape = self.class_embedding.dims();
+            tower.class_embedding = source.parameter("visual.class_embedding", shape)?;
+        }
+        if has("visual.positional_embedding") {
+            let shape = self.positional_embedding.dims();
+            tower.positional_embedding = source.parameter("visual.positional_embedding", shape)?;
+        }
+        if let Some(projection) = &mut tower.projection
+            && has("visual.proj")
+        {
+            *projection = source.parameter("visual.proj", projection.dims())?;
+        }
+        if has("visual.conv1.weight") {
+            tower.patch_weight =
+                source.parameter("visual.conv1.weight", self.patch_weight.dims())?;
+            tower.frozen_patches = None;
+        }
+        if has("visual.conv1.bias") {
+            tower.patch_bias = source.parameter("visual.conv1.bias", self.patch_bias.dims())?;
+            tower.frozen_patches = None;
+        }
+        Ok(tower)
+    }
+
     /// Weight of the patch embedding, `[d, 3, patch, patch]`.
     pub fn patch_weight(&self) -> Tensor<4> {
         self.patch_weight.clone()

@@ -10,6 +10,7 @@ use super::classification::TrainingViews;
 use super::clip_adapter::ClipAdapterSettings;
 use super::cocoop::CoCoOpSettings;
 use super::coop::{ContextLayout, InitialContext};
+use super::finetune::FinetuneSettings;
 use super::format::{PromptFile, PromptFileError};
 use super::image_encoder::ImageEncoderSettings;
 use super::kgcoop::KgCoOpSettings;
@@ -53,6 +54,7 @@ pub enum Method {
     Vpt(VptSettings),
     Pixel(PixelSettings),
     Reprogram(ReprogramSettings),
+    Finetune(FinetuneSettings),
 }
 
 /// What every method can do.
@@ -321,6 +323,7 @@ impl Method {
             Self::Vpt(method) => method,
             Self::Pixel(method) => method,
             Self::Reprogram(method) => method,
+            Self::Finetune(method) => method,
         }
     }
 

@@ -15,6 +15,7 @@ mod classification;
 pub mod clip_adapter;
 pub mod cocoop;
 pub mod coop;
+pub mod finetune;
 pub mod format;
 pub mod guided;
 pub mod image_encoder;

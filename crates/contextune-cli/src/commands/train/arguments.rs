@@ -10,6 +10,7 @@ use contextune::objective::label_map::LabelMapping;
 use contextune::prompt::clip_adapter::ClipAdapterSettings;
 use contextune::prompt::cocoop::CoCoOpSettings;
 use contextune::prompt::coop::{CONTEXT, ContextLayout, InitialContext, Position};
+use contextune::prompt::finetune::{FinetuneSettings, Tuned};
 use contextune::prompt::format::PromptFile;
 use contextune::prompt::guided::GuidedSettings;
 use contextune::prompt::image_encoder::ImageEncoderSettings;
@@ -117,6 +118,11 @@ enum MethodArguments {
     ///
     /// Example: contextune train reprogram --data digits --model efficientnet-lite0.pth --side 28
     Reprogram(ReprogramArguments),
+    /// A linear classifier behind the image tower, and parts of the tower trained with it: what visual prompts are compared
+    /// with.
+    ///
+    /// Example: contextune train finetune --data photos --tune partial-1
+    Finetune(FinetuneArguments),
 }
 
 #[derive(Debug, Args)]
@@ -273,6 +279,18 @@ struct ReprogramArguments {
     /// Factor of the squared norm of the program, λ; as published 0.05, here 0 unless given.
     #[arg(long, value_name = "FACTOR", default_value_t = 0.0, value_parser = not_negative)]
     penalty: f64,
+    #[command(flatten)]
+    training: TrainingArguments,
+}
+
+#[derive(Debug, Args)]
+struct FinetuneArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    /// What learns beside the classifier: linear (nothing), mlp-N (a classifier of N layers), partial-N (the last N blocks),
+    /// bias, adapter, adapter-as-published (which learns one bias for each block) or full.
+    #[arg(long, default_value_t)]
+    tune: Tuned,
     #[command(flatten)]
     training: TrainingArguments,
 }
@@ -480,6 +498,7 @@ impl Arguments {
             MethodArguments::Vpt(arguments) => &arguments.common,
             MethodArguments::Pixel(arguments) => &arguments.common,
             MethodArguments::Reprogram(arguments) => &arguments.common,
+            MethodArguments::Finetune(arguments) => &arguments.common,
             MethodArguments::TipAdapterF(arguments)
             | MethodArguments::TextTransform(arguments)
             | MethodArguments::TextBias(arguments)
@@ -586,6 +605,11 @@ impl Arguments {
                     unit_gradient: arguments.unit_gradient,
                     target: arguments.target.resolve(model, dataset)?,
                 });
+                (method, random, Some(&arguments.training))
+            }
+            MethodArguments::Finetune(arguments) => {
+                let tuned = arguments.tune;
+                let method = Method::Finetune(FinetuneSettings { tuned });
                 (method, random, Some(&arguments.training))
             }
             MethodArguments::Reprogram(arguments) => {

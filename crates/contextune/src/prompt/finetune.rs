@@ -1,0 +1,457 @@
+//! What prompts inside a tower are compared with: a linear classifier behind the frozen tower, and parts of the tower trained
+//! with it (Jia et al. 2022, §4.1; KMnP/vpt 4410440, `vit_models.py`, `mlp.py`, `adapter_block.py`).
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::{Device, Tensor, TensorData, activation};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal, Uniform};
+use serde::{Deserialize, Serialize};
+
+use super::{Batch, Beginning, Learn, Lesson, MethodError, Prompt, Recipe, TrainingViews};
+use crate::backbone::transformer::ADAPTER_REDUCTION;
+use crate::backbone::{ImageTower, PixelNormalisation, VisionTransformer};
+use crate::features::{LabelledFeatures, Sees};
+use crate::model::Model;
+use crate::objective::linear_head;
+use crate::train::{FitSettings, Optimizer, Parameters, Schedule, StepOutcome, TrainError};
+
+/// Share of a hidden layer's elements that a step leaves out.
+const DROPOUT: f32 = 0.1;
+/// Added to the variance in a batch norm.
+const BATCH_NORM_EPSILON: f32 = 1e-5;
+
+/// A classifier, and what is trained with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinetuneSettings {
+    /// What learns.
+    pub tuned: Tuned,
+}
+
+/// What learns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "layers")]
+pub enum Tuned {
+    /// A linear layer on the frozen features.
+    #[default]
+    Linear,
+    /// So many layers on the frozen features, the last of them linear: [linear, ReLU, batch norm, dropout] before it.
+    Mlp(usize),
+    /// The last n blocks, the norm behind them, and a linear layer.
+    Partial(usize),
+    /// All biases of the tower, and a linear layer (Zaken et al. 2022, "BitFit").
+    Bias,
+    /// A narrow two-layer network behind each block's MLP, and a linear layer (Pfeiffer et al. 2021).
+    Adapter,
+    /// The same as the official code initialises it: all its parameters are zero, so its weights never get a gradient and what
+    /// learns is one bias for each block.
+    AdapterAsPublished,
+    /// The whole tower, and a linear layer.
+    Full,
+}
+
+impl fmt::Display for Tuned {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Linear => formatter.write_str("linear"),
+            Self::Mlp(layers) => write!(formatter, "mlp-{layers}"),
+            Self::Partial(blocks) => write!(formatter, "partial-{blocks}"),
+            Self::Bias => formatter.write_str("bias"),
+            Self::Adapter => formatter.write_str("adapter"),
+            Self::AdapterAsPublished => formatter.write_str("adapter-as-published"),
+            Self::Full => formatter.write_str("full"),
+        }
+    }
+}
+
+impl FromStr for Tuned {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |prefix: &str, least: usize| {
+            let number = text.strip_prefix(prefix)?.parse::<usize>().ok()?;
+            (number >= least).then_some(number)
+        };
+        match text {
+            "linear" => Some(Self::Linear),
+            "bias" => Some(Self::Bias),
+            "adapter" => Some(Self::Adapter),
+            "adapter-as-published" => Some(Self::AdapterAsPublished),
+            "full" => Some(Self::Full),
+            _ => number("mlp-", 2)
+                .map(Self::Mlp)
+                .or_else(|| number("partial-", 1).map(Self::Partial)),
+        }
+        .ok_or_else(|| {
+            "what learns is linear, mlp-N (N from 2), partial-N, bias, adapter, adapter-as-published or full"
+                .into()
+        })
+    }
+}
+
+impl Tuned {
+    /// Whether the tower stays as it is: its features are computed once.
+    fn leaves_the_tower(self) -> bool {
+        matches!(self, Self::Linear | Self::Mlp(_))
+    }
+
+    /// Hidden layers between feature and classifier.
+    fn hidden_layers(self) -> usize {
+        match self {
+            Self::Mlp(layers) => layers - 1,
+            _ => 0,
+        }
+    }
+
+    /// Whether the tower's own parameter `name` learns, in a tower of `layers`.
+    fn trains(self, name: &str, layers: usize) -> bool {
+        match self {
+            Self::Full => true,
+            Self::Bias => name.ends_with("bias"),
+            Self::Partial(last) => {
+                let block = name
+                    .strip_prefix("visual.transformer.resblocks.")
+                    .and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+                name.starts_with("visual.ln_post")
+                    || block.is_some_and(|block| block + last >= layers)
+            }
+            Self::Linear | Self::Mlp(_) | Self::Adapter | Self::AdapterAsPublished => false,
+        }
+    }
+}
+
+impl Learn for FinetuneSettings {
+    fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
+        let prompt = Finetuned::of_model(lesson.model, self)?;
+        let device = lesson.model.device();
+        let width = lesson.model.config().embedding_width;
+        let mut random = ChaCha8Rng::seed_from_u64(lesson.seed);
+        let mut parameters = Parameters::default();
+        if let Some(tower) = &prompt.tower {
+            let (layers, d) = (tower.config().layers, tower.config().width);
+            let own = lesson.model.image_parameters()?;
+            let names = own.names().filter(|name| self.tuned.trains(name, layers));
+            for name in names {
+                let shape = own.shape(name).unwrap_or_default();
+                let values = own.data(name).unwrap_or_default();
+                parameters.insert_data(name, shape, values, device);
+            }
+            if matches!(self.tuned, Tuned::Adapter | Tuned::AdapterAsPublished) {
+                for layer in 0..layers {
+                    self.adapter(&mut parameters, layer, d, &mut random, device);
+                }
+            }
+        }
+        for layer in 0..self.tuned.hidden_layers() {
+            hidden_layer(&mut parameters, layer, width, &mut random, device);
+        }
+        let shape = [lesson.class_names.len(), width];
+        linear_head::initialise(&mut parameters, shape, &mut random, device);
+        Ok(Beginning {
+            prompt: Box::new(prompt),
+            parameters,
+        })
+    }
+
+    fn finish(
+        &self,
+        lesson: &Lesson<'_>,
+        prompt: &dyn Prompt,
+        parameters: &mut Parameters,
+    ) -> Result<(), MethodError> {
+        // The statistics of batch norms are those of the last weights.
+        Ok(prompt.begin_epoch(parameters, lesson.train)?)
+    }
+
+    fn open(
+        &self,
+        model: &Model,
+        _class_names: &[String],
+        _parameters: &Parameters,
+        _stored: Option<Tensor<2>>,
+    ) -> Result<Box<dyn Prompt>, MethodError> {
+        Ok(Box::new(Finetuned::of_model(model, self)?))
+    }
+
+    /// Jia et al. 2022, appendix A; rate and decay from the middle of their grids.
+    fn published(&self, _shots: Option<usize>) -> Recipe {
+        let (learning_rate, optimizer) = match self.tuned {
+            Tuned::Full => (1e-4, ADAM_W),
+            _ => (
+                0.25,
+                Optimizer::Sgd {
+                    momentum: 0.9,
+                    weight_decay: 1e-3,
+                },
+            ),
+        };
+        Recipe {
+            batch_size: Some(64),
+            least_area: 8,
+            views: TrainingViews::Whole,
+            fit: FitSettings {
+                epochs: 100,
+                learning_rate,
+                optimizer,
+                schedule: Schedule::EpochWarmupCosine { warmup_epochs: 10 },
+            },
+        }
+    }
+
+    fn fast(&self, _shots: Option<usize>) -> Recipe {
+        let (epochs, learning_rate) = match self.tuned {
+            Tuned::Linear | Tuned::Mlp(_) => (100, 1e-2),
+            Tuned::Partial(_) | Tuned::Full => (20, 1e-4),
+            Tuned::Bias | Tuned::Adapter | Tuned::AdapterAsPublished => (20, 2e-3),
+        };
+        Recipe {
+            batch_size: Some(32),
+            fit: FitSettings {
+                epochs,
+                learning_rate,
+                optimizer: ADAM_W,
+                schedule: Schedule::Cosine,
+            },
+            ..self.published(None)
+        }
+    }
+
+    fn sees(&self, model: &Model) -> Sees {
+        match self.tuned.leaves_the_tower() {
+            true => Sees::Features,
+            false => Sees::Pixels(model.config().image.image_size()),
+        }
+    }
+
+    fn takes_other_classes(&self) -> bool {
+        false
+    }
+}
+
+const ADAM_W: Optimizer = Optimizer::AdamW {
+    betas: [0.9, 0.999],
+    epsilon: 1e-8,
+    weight_decay: 1e-2,
+};
+
+impl FinetuneSettings {
+    /// Adds the adapter of a layer of width d.
+    fn adapter(
+        &self,
+        parameters: &mut Parameters,
+        layer: usize,
+        d: usize,
+        random: &mut ChaCha8Rng,
+        device: &Device,
+    ) {
+        let narrow = (d / ADAPTER_REDUCTION).max(1);
+        let down: Vec<f32> = match self.tuned {
+            Tuned::AdapterAsPublished => vec![0.0; narrow * d],
+            _ => normal(narrow * d, (1.0 / d as f32).sqrt(), random),
+        };
+        let mut add = |part: &str, shape: &[usize], values: Vec<f32>| {
+            let name = format!("visual.transformer.resblocks.{layer}.adapter_{part}");
+            parameters.insert_data(&name, shape, values, device);
+        };
+        add("downsample.weight", &[narrow, d], down);
+        add("downsample.bias", &[narrow], vec![0.0; narrow]);
+        // It begins as doing nothing.
+        add("upsample.weight", &[d, narrow], vec![0.0; narrow * d]);
+        add("upsample.bias", &[d], vec![0.0; d]);
+    }
+}
+
+/// Adds a hidden layer of the classifier.
+fn hidden_layer(
+    parameters: &mut Parameters,
+    layer: usize,
+    width: usize,
+    random: &mut ChaCha8Rng,
+    device: &Device,
+) {
+    let mut add = |part: &str, shape: &[usize], values: Vec<f32>| {
+        parameters.insert_data(&format!("mlp.{layer}.{part}"), shape, values, device);
+    };
+    let bound = 1.0 / (width as f32).sqrt();
+    let bias = Uniform::new_inclusive(-bound, bound).expect("the bounds are finite and in order");
+    // Kaiming's normal distribution by the outputs.
+    let weight = normal(width * width, (2.0 / width as f32).sqrt(), random);
+    add("weight", &[width, width], weight);
+    add(
+        "bias",
+        &[width],
+        bias.sample_iter(random).take(width).collect(),
+    );
+    add("norm.weight", &[width], vec![1.0; width]);
+    add("norm.bias", &[width], vec![0.0; width]);
+    add("norm.running_mean", &[width], vec![0.0; width]);
+    add("norm.running_var", &[width], vec![1.0; width]);
+    for statistic in ["running_mean", "running_var"] {
+        parameters.hold_constant(&format!("mlp.{layer}.norm.{statistic}"));
+    }
+}
+
+fn normal(elements: usize, deviation: f32, random: &mut ChaCha8Rng) -> Vec<f32> {
+    Normal::new(0.0, deviation)
+        .expect("a standard deviation is finite")
+        .sample_iter(random)
+        .take(elements)
+        .collect()
+}
+
+/// A classifier behind a tower of which parts may be other than they were.
+#[derive(Debug)]
+struct Finetuned {
+    tuned: Tuned,
+    /// Absent where the method is given its features.
+    tower: Option<Box<VisionTransformer>>,
+    normalisation: PixelNormalisation,
+}
+
+impl Finetuned {
+    fn of_model(model: &Model, settings: &FinetuneSettings) -> Result<Self, MethodError> {
+        let tower = match settings.tuned.leaves_the_tower() {
+            true => None,
+            false => match model.image_tower()? {
+                ImageTower::Vit(tower) => Some(tower),
+                _ => return Err(MethodError::NeedsVisionTransformer),
+            },
+        };
+        if let (Tuned::Partial(blocks), Some(tower)) = (settings.tuned, &tower)
+            && blocks > tower.config().layers
+        {
+            let layers = tower.config().layers;
+            return Err(MethodError::Combination(format!(
+                "partial-{blocks} asks for {blocks} blocks; the tower has {layers}"
+            )));
+        }
+        Ok(Self {
+            tuned: settings.tuned,
+            tower,
+            normalisation: model.normalisation(),
+        })
+    }
+
+    /// Features `[B, D]` or pixels `[B, 3 · size · size]` -> features `[B, D]`.
+    fn features(&self, parameters: &Parameters, input: Tensor<2>) -> Result<Tensor<2>, TrainError> {
+        let Some(tower) = &self.tower else {
+            return Ok(input);
+        };
+        let size = tower.config().image_size;
+        let pixels = input.clone().reshape([input.dims()[0], 3, size, size]);
+        let tower = tower.with(&mut &*parameters, |name| parameters.shape(name).is_some())?;
+        Ok(tower.forward(self.normalisation.forward(pixels)))
+    }
+
+    /// Features `[B, D]` -> the classifier's input. While learning the norms are those of the batch, and some elements are
+    /// left out.
+    fn hidden(
+        &self,
+        parameters: &Parameters,
+        features: Tensor<2>,
+        mut random: Option<&mut ChaCha8Rng>,
+    ) -> Result<Tensor<2>, TrainError> {
+        let mut x = features;
+        for layer in 0..self.tuned.hidden_layers() {
+            let activated = activated(parameters, layer, x)?;
+            let (mean, variance) = match random {
+                Some(_) => moments(activated.clone()),
+                None => (
+                    parameters.get::<1>(&format!("mlp.{layer}.norm.running_mean"))?,
+                    parameters.get::<1>(&format!("mlp.{layer}.norm.running_var"))?,
+                ),
+            };
+            x = normed(parameters, layer, activated, mean, variance)?;
+            if let Some(random) = &mut random {
+                x = left_out(x, random);
+            }
+        }
+        Ok(x)
+    }
+}
+
+/// ReLU of the linear layer.
+fn activated(parameters: &Parameters, layer: usize, x: Tensor<2>) -> Result<Tensor<2>, TrainError> {
+    let weight = parameters.get::<2>(&format!("mlp.{layer}.weight"))?;
+    let bias = parameters.get::<1>(&format!("mlp.{layer}.bias"))?;
+    Ok(activation::relu(
+        x.matmul(weight.transpose()) + bias.unsqueeze(),
+    ))
+}
+
+/// Mean and variance of each column of `[B, D]`.
+fn moments(x: Tensor<2>) -> (Tensor<1>, Tensor<1>) {
+    let width = x.dims()[1];
+    let mean = x.clone().mean_dim(0); // [1, D]
+    let variance = (x - mean.clone()).square().mean_dim(0);
+    (mean.reshape([width]), variance.reshape([width]))
+}
+
+/// Batch norm.
+fn normed(
+    parameters: &Parameters,
+    layer: usize,
+    x: Tensor<2>,
+    mean: Tensor<1>,
+    variance: Tensor<1>,
+) -> Result<Tensor<2>, TrainError> {
+    let weight = parameters.get::<1>(&format!("mlp.{layer}.norm.weight"))?;
+    let bias = parameters.get::<1>(&format!("mlp.{layer}.norm.bias"))?;
+    let factor = weight / (variance + BATCH_NORM_EPSILON).sqrt();
+    Ok((x - mean.unsqueeze()) * factor.unsqueeze() + bias.unsqueeze())
+}
+
+/// Dropout.
+fn left_out(x: Tensor<2>, random: &mut ChaCha8Rng) -> Tensor<2> {
+    let [rows, width] = x.dims();
+    let mask: Vec<f32> = Uniform::new(0.0, 1.0)
+        .expect("the bounds are finite and in order")
+        .sample_iter(random)
+        .take(rows * width)
+        .map(|draw: f32| {
+            if draw < DROPOUT {
+                0.0
+            } else {
+                1.0 / (1.0 - DROPOUT)
+            }
+        })
+        .collect();
+    let mask = Tensor::from_data(TensorData::new(mask, [rows, width]), &x.device());
+    x * mask
+}
+
+impl Prompt for Finetuned {
+    fn logits(&self, parameters: &Parameters, input: Tensor<2>) -> Result<Tensor<2>, TrainError> {
+        let features = self.features(parameters, input)?;
+        linear_head::logits(parameters, self.hidden(parameters, features, None)?)
+    }
+
+    /// Batch norms take the statistics of all examples, where the official code keeps a running mean over batches.
+    fn begin_epoch(
+        &self,
+        parameters: &mut Parameters,
+        examples: &LabelledFeatures,
+    ) -> Result<(), TrainError> {
+        if self.tuned.hidden_layers() == 0 {
+            return Ok(());
+        }
+        let device = parameters.get::<1>(linear_head::BIAS)?.device();
+        let mut x = examples.first_views(&device)?;
+        for layer in 0..self.tuned.hidden_layers() {
+            let activated = activated(parameters, layer, x)?;
+            let (mean, variance) = moments(activated.clone());
+            x = normed(parameters, layer, activated, mean.clone(), variance.clone())?;
+            parameters.insert_constant(&format!("mlp.{layer}.norm.running_mean"), mean);
+            parameters.insert_constant(&format!("mlp.{layer}.norm.running_var"), variance);
+        }
+        Ok(())
+    }
+
+    fn step(&self, leaves: &Parameters, batch: &Batch) -> Result<StepOutcome, TrainError> {
+        let features = self.features(leaves, batch.image_features.clone())?;
+        let hidden = self.hidden(leaves, features, Some(&mut batch.random()))?;
+        Ok(batch.cross_entropy(linear_head::logits(leaves, hidden)?, leaves))
+    }
+}
