@@ -127,6 +127,11 @@ impl LabelledFeatures {
         self.width
     }
 
+    /// Whether these are the pixels of pictures, decoded when they are asked for.
+    pub fn are_pixels(&self) -> bool {
+        matches!(self.rows.first(), Some(Row::Picture { .. }))
+    }
+
     /// Class of each picture.
     pub fn labels(&self) -> &[usize] {
         &self.labels

@@ -7,8 +7,10 @@ use crate::evaluate::Accuracy;
 use crate::features::LabelledFeatures;
 use crate::train::{Parameters, TrainError};
 
-/// Numbers of features or of logits that are in memory at once: 4,096 features of width 1,024, or some pictures.
+/// Numbers of features or of logits that are in memory at once: 4,096 features of width 1,024.
 const AT_ONCE: usize = 1 << 22;
+/// Pictures that go through a tower at once.
+pub(super) const PICTURES_AT_ONCE: usize = 32;
 
 /// Logits of the first view of every picture, `[N, K]` row-major.
 ///
@@ -20,7 +22,7 @@ pub fn logits(
     features: &LabelledFeatures,
     device: &Device,
 ) -> Result<Vec<f32>, TrainError> {
-    let at_once = AT_ONCE / features.width();
+    let at_once = at_once(features, 1);
     let mut all = Vec::new();
     in_parts(prompt, parameters, features, at_once, device, |logits| {
         all.extend_from_slice(logits);
@@ -39,7 +41,7 @@ pub fn accuracy(
     classes: usize,
     device: &Device,
 ) -> Result<Accuracy, TrainError> {
-    let at_once = AT_ONCE / features.width().max(classes);
+    let at_once = at_once(features, classes);
     let mut accuracy = Accuracy::none(classes);
     let mut labels = features.labels();
     in_parts(prompt, parameters, features, at_once, device, |logits| {
@@ -48,6 +50,15 @@ pub fn accuracy(
         labels = later;
     })?;
     Ok(accuracy)
+}
+
+/// How many pictures fit into memory together.
+fn at_once(features: &LabelledFeatures, classes: usize) -> usize {
+    match features.are_pixels() {
+        // What a tower makes of them on the way is much larger than they are.
+        true => PICTURES_AT_ONCE,
+        false => AT_ONCE / features.width().max(classes),
+    }
 }
 
 /// Gives `take` the logits `[n, K]` of so many pictures `at_once`, until it had all.

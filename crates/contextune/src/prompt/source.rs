@@ -3,6 +3,7 @@
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::measure::PICTURES_AT_ONCE;
 use super::zeroshot::known_or_written;
 use super::{Lesson, MethodError};
 use crate::backbone::{ImageTower, PixelNormalisation};
@@ -16,8 +17,6 @@ use crate::train::{Parameters, TrainError};
 
 /// Name of the label of each class, `[K]`, a constant among the parameters.
 const LABEL_MAP: &str = "label_map";
-/// Pictures that are classified at once to find the most frequent labels.
-const AT_ONCE: usize = 64;
 
 /// How a frozen model's outputs become the task's classes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,7 +195,7 @@ impl Source {
             .map(|picture| (picture, 0))
             .collect();
         let mut seen = Vec::with_capacity(which.len());
-        for some in which.chunks(AT_ONCE) {
+        for some in which.chunks(PICTURES_AT_ONCE) {
             let pixels = prompted(parameters, examples.select(some, &bias.device())?)?;
             let logits = self.outputs(pixels).into_data(); // [n, S]
             let logits = logits
