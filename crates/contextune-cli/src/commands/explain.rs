@@ -1,8 +1,10 @@
 //! `contextune explain`: what a run has learned, in words, numbers and pictures.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use contextune::data::{Input, Split, Subset, distinct_names};
 use contextune::evaluate::{confused_pairs, mistakes};
 use contextune::features::LabelledFeatures;
@@ -17,7 +19,7 @@ use serde::Serialize;
 use super::eval::{Measurable, Measured, Summary, measure};
 use crate::examples;
 use crate::learned;
-use crate::options::Context;
+use crate::options::{Context, values};
 
 /// Pairs of confused classes that are shown.
 const PAIRS: usize = 10;
@@ -45,6 +47,9 @@ pub struct Arguments {
     /// Which classes; without it those of the run, or all of other data.
     #[arg(long, value_parser = examples::subset)]
     subset: Option<Subset>,
+    /// Write what the prompt makes of a grey picture to this PNG file; for prompts that are pixels.
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
     /// Print everything as one JSON object.
     #[arg(long)]
     json: bool,
@@ -122,10 +127,37 @@ struct WrongPicture {
     probability: f32,
 }
 
+/// The prompt, as a picture.
+fn write_picture(path: &Path, learned: &Learned, model: &Model) -> Result<()> {
+    let file = &learned.file;
+    let prompt = learned.prompt(model, &file.class_names)?;
+    let Some(picture) = prompt.picture(&file.parameters)? else {
+        let method = file.method.name();
+        bail!(
+            "{method} learned no pixels, so there is no picture of it: leave --picture out, or explain a run of pixel or reprogram"
+        );
+    };
+    let [_, _, height, width] = picture.dims();
+    let pixels = values(picture.permute([0, 2, 3, 1]))?; // [1, size, size, 3]
+    let bytes: Vec<u8> = pixels
+        .iter()
+        .map(|value| (value * 255.0).round() as u8)
+        .collect();
+    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut encoder = png::Encoder::new(BufWriter::new(file), width as u32, height as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&bytes)?;
+    Ok(writer.finish()?)
+}
+
 /// Looks and prints.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let (learned, model) = learned::open(&arguments.run, context)?;
     let method = learned.file.method.name();
+    if let Some(path) = &arguments.picture {
+        write_picture(path, &learned, &model)?;
+    }
     let vectors = match learned.file.method.learn().context_layout() {
         Some(layout) => Some(vectors(&arguments, &learned, &layout, &model, context)?),
         None => {

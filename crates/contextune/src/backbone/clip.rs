@@ -72,6 +72,11 @@ impl PixelNormalisation {
         }
     }
 
+    /// Normalised pixels `[B, 3, H, W]` -> pixels that were in `[0, 1]` before they were normalised.
+    pub fn undo(&self, pixels: Tensor<4>) -> Tensor<4> {
+        pixels * self.deviation.clone() + self.mean.clone()
+    }
+
     /// Pixels in `[0, 1]`, `[B, 3, H, W]` -> normalised pixels of the same shape.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
         (pixels - self.mean.clone()) / self.deviation.clone()

@@ -2,9 +2,8 @@
 
 use burn::tensor::{Device, Tensor};
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Normal};
 
-use crate::train::{Parameters, TrainError};
+use crate::train::{Initial, Parameters, TrainError};
 
 /// Name of W, `[K, D]`.
 pub const WEIGHT: &str = "head.weight";
@@ -27,11 +26,7 @@ pub fn initialise(
     device: &Device,
 ) {
     let deviation = (2.0 / classes as f32).sqrt();
-    let weight = Normal::new(0.0, deviation)
-        .expect("a standard deviation is finite")
-        .sample_iter(random)
-        .take(classes * width)
-        .collect();
+    let weight = Initial::Normal(deviation).draw(classes * width, random);
     parameters.insert_data(WEIGHT, &[classes, width], weight, device);
     parameters.insert_data(BIAS, &[classes], vec![-(99f32.ln()); classes], device);
 }

@@ -5,10 +5,10 @@ use std::convert::Infallible;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Normal, Uniform};
 
 use super::IMAGE_TEACHER_HEAD;
 use crate::backbone::{ParameterSource, TextTowerConfig};
+use crate::train::Initial;
 
 /// exp of the initial logit scale: the inverse of the softmax temperature 0.07.
 const INITIAL_LOGIT_SCALE: f32 = 1.0 / 0.07;
@@ -77,14 +77,6 @@ impl<'a> Initialiser<'a> {
     }
 }
 
-enum Initial {
-    Constant(f32),
-    /// Standard deviation around zero.
-    Normal(f32),
-    /// Between minus this and this.
-    Uniform(f32),
-}
-
 impl ParameterSource for Initialiser<'_> {
     type Error = Infallible;
 
@@ -95,20 +87,7 @@ impl ParameterSource for Initialiser<'_> {
     ) -> Result<Tensor<D>, Infallible> {
         let elements = shape.iter().product();
         let distribution = self.distribution(name, &shape);
-        let random = &mut self.random;
-        let values: Vec<f32> = match distribution {
-            Initial::Constant(value) => vec![value; elements],
-            Initial::Normal(deviation) => Normal::new(0.0, deviation)
-                .expect("a standard deviation is finite")
-                .sample_iter(random)
-                .take(elements)
-                .collect(),
-            Initial::Uniform(bound) => Uniform::new_inclusive(-bound, bound)
-                .expect("a bound is finite and positive")
-                .sample_iter(random)
-                .take(elements)
-                .collect(),
-        };
+        let values = distribution.draw(elements, &mut self.random);
         Ok(Tensor::from_data(
             TensorData::new(values, shape),
             self.device,

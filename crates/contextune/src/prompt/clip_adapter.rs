@@ -6,12 +6,11 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::cocoop::linear_initialisation;
 use super::zeroshot::known_or_written;
 use super::{Beginning, Learn, Lesson, MethodError, Prompt, Recipe};
 use crate::model::Model;
 use crate::objective::similarity;
-use crate::train::{Parameters, TrainError};
+use crate::train::{Initial, Parameters, TrainError};
 
 /// The official names of both layers, `[D / 4, D]` and `[D, D / 4]`.
 const WEIGHT_1: &str = "fc.0.weight";
@@ -36,7 +35,7 @@ impl Learn for ClipAdapterSettings {
         let mut random = ChaCha8Rng::seed_from_u64(lesson.seed);
         let mut parameters = Parameters::default();
         for (name, shape) in [(WEIGHT_1, [hidden, width]), (WEIGHT_2, [width, hidden])] {
-            let values = linear_initialisation(hidden * width, shape[1], &mut random);
+            let values = Initial::linear(shape[1]).draw(hidden * width, &mut random);
             parameters.insert_data(name, &shape, values, model.device());
         }
         let prompt = self.open(model, lesson.class_names, &parameters, None)?;

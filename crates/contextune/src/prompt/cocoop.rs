@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::tensor::{Tensor, activation};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Uniform};
 use serde::{Deserialize, Serialize};
 
 use super::coop::{self, CONTEXT, ContextLayout, InitialContext, Placeholder, Position};
@@ -18,7 +17,7 @@ use super::{Beginning, Learn, Lesson, MethodError, Prompt, Recipe};
 use crate::backbone::{BackboneError, PreparedPrompts, PromptLayout, Row, TextTower};
 use crate::model::{Model, ModelError};
 use crate::objective::similarity::normalise;
-use crate::train::{Parameters, TrainError};
+use crate::train::{Initial, Parameters, TrainError};
 
 /// The official names of the network's parameters, with their place in it.
 const WEIGHT_1: &str = "meta_net.linear1.weight";
@@ -72,7 +71,7 @@ impl Learn for CoCoOpSettings {
                     }
                     values
                 }
-                _ => linear_initialisation(shape.iter().product(), inputs, &mut random),
+                _ => Initial::linear(inputs).draw(shape.iter().product(), &mut random),
             };
             parameters.insert_data(name, &shape, values, lesson.model.device());
         }
@@ -114,20 +113,6 @@ pub(crate) fn meta_net(
         (WEIGHT_2, vec![width, hidden], hidden),
         (BIAS_2, vec![width], hidden),
     ])
-}
-
-/// What `torch.nn.Linear` begins with, weights and biases alike: U(−1/√inputs, 1/√inputs).
-pub(super) fn linear_initialisation(
-    elements: usize,
-    inputs: usize,
-    random: &mut ChaCha8Rng,
-) -> Vec<f32> {
-    let bound = 1.0 / (inputs as f32).sqrt();
-    Uniform::new_inclusive(-bound, bound)
-        .expect("the bounds are finite and in order")
-        .sample_iter(random)
-        .take(elements)
-        .collect()
 }
 
 /// A prompt for each class and picture.
@@ -260,17 +245,5 @@ impl Prompt for CoCoOp {
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Tensor::cat(logits, 0))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn linear_layers_begin_within_their_bounds() {
-        let values = linear_initialisation(1000, 25, &mut ChaCha8Rng::seed_from_u64(1));
-        assert!(values.iter().all(|value| value.abs() <= 0.2));
-        assert!(values.iter().any(|value| value.abs() > 0.19));
     }
 }

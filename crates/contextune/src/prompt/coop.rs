@@ -9,7 +9,6 @@ use std::str::FromStr;
 use burn::tensor::Tensor;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Normal};
 use serde::{Deserialize, Serialize};
 
 use super::class_features::ClassFeatures;
@@ -18,7 +17,7 @@ use super::{Beginning, Learn, Lesson, MethodError, Prompt, Recipe};
 use crate::backbone::{BackboneError, PreparedPrompts, PromptLayout, Row, TextTower};
 use crate::model::Model;
 use crate::text::{Overlong, TextError, Tokenizer};
-use crate::train::{Parameters, TrainError};
+use crate::train::{Initial, Parameters, TrainError};
 
 /// The context's name in prompt files, ours and the official ones.
 pub const CONTEXT: &str = "ctx";
@@ -180,7 +179,10 @@ impl InitialContext {
         let vectors = shape.iter().product::<usize>() / width;
         let mut parameters = Parameters::default();
         let context = match self {
-            Self::Random => random_context(vectors, width, lesson.seed),
+            Self::Random => {
+                let random = &mut ChaCha8Rng::seed_from_u64(lesson.seed);
+                Initial::Normal(INITIAL_DEVIATION).draw(vectors * width, random)
+            }
             Self::Words { words } => {
                 let ids = lesson.model.tokenizer()?.encode(words)?;
                 let first = ids.get(..layout.length).filter(|first| {
@@ -214,15 +216,6 @@ impl InitialContext {
         parameters.insert_data(CONTEXT, &shape, context, lesson.model.device());
         Ok(parameters)
     }
-}
-
-/// `vectors · width` numbers from N(0, 0.02²).
-fn random_context(vectors: usize, width: usize, seed: u64) -> Vec<f32> {
-    Normal::new(0.0, INITIAL_DEVIATION)
-        .expect("a standard deviation is finite")
-        .sample_iter(ChaCha8Rng::seed_from_u64(seed))
-        .take(vectors * width)
-        .collect()
 }
 
 impl Learn for ContextLayout {

@@ -7,7 +7,6 @@ use std::str::FromStr;
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Normal, Uniform};
 use serde::{Deserialize, Serialize};
 
 use super::{Batch, Beginning, Learn, Lesson, MethodError, Prompt, Recipe, TrainingViews};
@@ -16,7 +15,9 @@ use crate::backbone::{ImageTower, PixelNormalisation, VisionTransformer};
 use crate::features::{LabelledFeatures, Sees};
 use crate::model::Model;
 use crate::objective::linear_head;
-use crate::train::{FitSettings, Optimizer, Parameters, Schedule, StepOutcome, TrainError};
+use crate::train::{
+    FitSettings, Initial, Optimizer, Parameters, Schedule, StepOutcome, TrainError, dropout,
+};
 
 /// Share of a hidden layer's elements that a step leaves out.
 const DROPOUT: f32 = 0.1;
@@ -251,7 +252,7 @@ impl FinetuneSettings {
         let narrow = (d / ADAPTER_REDUCTION).max(1);
         let down: Vec<f32> = match self.tuned {
             Tuned::AdapterAsPublished => vec![0.0; narrow * d],
-            _ => normal(narrow * d, (1.0 / d as f32).sqrt(), random),
+            _ => Initial::Normal((1.0 / d as f32).sqrt()).draw(narrow * d, random),
         };
         let mut add = |part: &str, shape: &[usize], values: Vec<f32>| {
             let name = format!("visual.transformer.resblocks.{layer}.adapter_{part}");
@@ -276,16 +277,11 @@ fn hidden_layer(
     let mut add = |part: &str, shape: &[usize], values: Vec<f32>| {
         parameters.insert_data(&format!("mlp.{layer}.{part}"), shape, values, device);
     };
-    let bound = 1.0 / (width as f32).sqrt();
-    let bias = Uniform::new_inclusive(-bound, bound).expect("the bounds are finite and in order");
     // Kaiming's normal distribution by the outputs.
-    let weight = normal(width * width, (2.0 / width as f32).sqrt(), random);
+    let deviation = (2.0 / width as f32).sqrt();
+    let weight = Initial::Normal(deviation).draw(width * width, random);
     add("weight", &[width, width], weight);
-    add(
-        "bias",
-        &[width],
-        bias.sample_iter(random).take(width).collect(),
-    );
+    add("bias", &[width], Initial::linear(width).draw(width, random));
     add("norm.weight", &[width], vec![1.0; width]);
     add("norm.bias", &[width], vec![0.0; width]);
     add("norm.running_mean", &[width], vec![0.0; width]);
@@ -293,14 +289,6 @@ fn hidden_layer(
     for statistic in ["running_mean", "running_var"] {
         parameters.hold_constant(&format!("mlp.{layer}.norm.{statistic}"));
     }
-}
-
-fn normal(elements: usize, deviation: f32, random: &mut ChaCha8Rng) -> Vec<f32> {
-    Normal::new(0.0, deviation)
-        .expect("a standard deviation is finite")
-        .sample_iter(random)
-        .take(elements)
-        .collect()
 }
 
 /// A classifier behind a tower of which parts may be other than they were.
@@ -408,18 +396,7 @@ fn normed(
 /// Dropout.
 fn left_out(x: Tensor<2>, random: &mut ChaCha8Rng) -> Tensor<2> {
     let [rows, width] = x.dims();
-    let mask: Vec<f32> = Uniform::new(0.0, 1.0)
-        .expect("the bounds are finite and in order")
-        .sample_iter(random)
-        .take(rows * width)
-        .map(|draw: f32| {
-            if draw < DROPOUT {
-                0.0
-            } else {
-                1.0 / (1.0 - DROPOUT)
-            }
-        })
-        .collect();
+    let mask = dropout(DROPOUT, rows * width, random);
     let mask = Tensor::from_data(TensorData::new(mask, [rows, width]), &x.device());
     x * mask
 }

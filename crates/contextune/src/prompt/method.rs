@@ -108,6 +108,16 @@ pub trait Learn {
         Sees::Features
     }
 
+    /// What a person should know before it learns with this model.
+    fn remark(&self, _model: &Model) -> Option<String> {
+        None
+    }
+
+    /// About how much memory a step with so many pictures needs beside the model, in bytes; `None` where it is little.
+    fn step_bytes(&self, _model: &Model, _pictures: usize) -> Option<u64> {
+        None
+    }
+
     /// Whether there is anything to learn at all.
     fn learns(&self) -> bool {
         true

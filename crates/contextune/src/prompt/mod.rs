@@ -65,6 +65,11 @@ pub trait Prompt: Debug + Send + Sync {
         Ok(classifier.map(|classifier| classifier.features()))
     }
 
+    /// What a grey picture becomes with the prompt on it, `[1, 3, size, size]` in 0..1, for prompts that are pixels.
+    fn picture(&self, _parameters: &Parameters) -> Result<Option<Tensor<4>>, TrainError> {
+        Ok(None)
+    }
+
     /// Called before every epoch with the training examples, to renew what is found and not learned.
     ///
     /// # Errors

@@ -4,14 +4,15 @@
 use burn::tensor::{Device, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
 use super::source::{Source, Target};
 use super::{Batch, Beginning, Learn, Lesson, MethodError, Prompt, Recipe, TrainingViews};
 use crate::features::{LabelledFeatures, Sees};
 use crate::model::Model;
-use crate::train::{FitSettings, Optimizer, Parameters, Schedule, StepOutcome, TrainError};
+use crate::train::{
+    FitSettings, Initial, Optimizer, Parameters, Schedule, StepOutcome, TrainError,
+};
 
 /// Official names of the parameters.
 const UP: &str = "pad_up";
@@ -189,10 +190,7 @@ impl PixelPrompt {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut parameters = Parameters::default();
         for (name, shape) in self.settings.parameters(self.source.image_size) {
-            let values = StandardNormal
-                .sample_iter(&mut random)
-                .take(shape.iter().product())
-                .collect();
+            let values = Initial::Normal(1.0).draw(shape.iter().product(), &mut random);
             parameters.insert_data(name, &shape, values, device);
         }
         parameters
@@ -266,6 +264,13 @@ impl Prompt for PixelPrompt {
 
     fn stored_features(&self, _parameters: &Parameters) -> Result<Option<Tensor<2>>, TrainError> {
         Ok(self.source.words())
+    }
+
+    fn picture(&self, parameters: &Parameters) -> Result<Option<Tensor<4>>, TrainError> {
+        let side = self.settings.side(self.source.image_size);
+        self.source.picture(side, |pixels| {
+            self.prompted(parameters, pixels, &mut fixed_place())
+        })
     }
 
     fn begin_epoch(

@@ -174,6 +174,12 @@ impl Prompt for Reprogram {
         Ok(self.source.words())
     }
 
+    fn picture(&self, parameters: &Parameters) -> Result<Option<Tensor<4>>, TrainError> {
+        let side = self.settings.side;
+        self.source
+            .picture(side, |pixels| self.prompted(parameters, pixels))
+    }
+
     fn begin_epoch(
         &self,
         parameters: &mut Parameters,

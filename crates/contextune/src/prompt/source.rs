@@ -95,6 +95,21 @@ impl Source {
         })
     }
 
+    /// What `prompted` makes of a grey picture of this side, `[1, 3, size, size]` in 0..1.
+    pub fn picture(
+        &self,
+        side: usize,
+        prompted: impl FnOnce(Tensor<2>) -> Result<Tensor<4>, TrainError>,
+    ) -> Result<Option<Tensor<4>>, TrainError> {
+        let device = match &self.output {
+            Output::Words { words, .. } => words.device(),
+            Output::Labels { weight, .. } => weight.device(),
+        };
+        let grey = Tensor::full([1, 3 * side * side], 0.5, &device);
+        let seen = self.normalisation.undo(prompted(grey)?);
+        Ok(Some(seen.clamp(0.0, 1.0)))
+    }
+
     /// Features of the words, `[K, D]`, which a prompt file keeps.
     pub fn words(&self) -> Option<Tensor<2>> {
         match &self.output {

@@ -7,16 +7,17 @@ use std::str::FromStr;
 use burn::tensor::{Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Normal, Uniform};
 use serde::{Deserialize, Serialize};
 
 use super::{Batch, Beginning, Learn, Lesson, MethodError, Prompt, Recipe, TrainingViews};
 use crate::backbone::plain::{Insert, Inserts};
-use crate::backbone::{ImageTower, PixelNormalisation, VisionTransformer};
+use crate::backbone::{ImageTower, ImageTowerConfig, PixelNormalisation, VisionTransformer};
 use crate::features::Sees;
 use crate::model::Model;
 use crate::objective::linear_head;
-use crate::train::{FitSettings, Optimizer, Parameters, Schedule, StepOutcome, TrainError};
+use crate::train::{
+    FitSettings, Initial, Optimizer, Parameters, Schedule, StepOutcome, TrainError, dropout,
+};
 
 /// Official names of the parameters.
 const PROMPTS: &str = "prompt_embeddings";
@@ -179,40 +180,6 @@ impl FromStr for Depth {
     }
 }
 
-/// How a parameter begins.
-enum Initial {
-    /// U(−v, v)
-    Uniform(f32),
-    /// U(0, 1)
-    Unit,
-    /// N(0, σ²)
-    Normal(f32),
-    Zero,
-}
-
-impl Initial {
-    fn draw(&self, elements: usize, random: &mut ChaCha8Rng) -> Vec<f32> {
-        match *self {
-            Self::Uniform(bound) => Uniform::new_inclusive(-bound, bound)
-                .expect("the bounds are finite and in order")
-                .sample_iter(random)
-                .take(elements)
-                .collect(),
-            Self::Unit => Uniform::new(0.0, 1.0)
-                .expect("the bounds are finite and in order")
-                .sample_iter(random)
-                .take(elements)
-                .collect(),
-            Self::Normal(deviation) => Normal::new(0.0, deviation)
-                .expect("a standard deviation is finite")
-                .sample_iter(random)
-                .take(elements)
-                .collect(),
-            Self::Zero => vec![0.0; elements],
-        }
-    }
-}
-
 impl VptSettings {
     /// Refuses what cannot be combined, for a tower of `layers`.
     fn check(&self, layers: usize) -> Result<(), String> {
@@ -270,7 +237,7 @@ impl VptSettings {
         let width = self.project.unwrap_or(config.width);
         // Xavier's bound, of a patch's pixels and a token.
         let bound = (6.0 / (3 * patch * patch + width) as f32).sqrt();
-        let uniform = || Initial::Uniform(bound);
+        let uniform = Initial::Uniform(bound);
         let pixels = vec![1, 3, patch, patch * p];
         let mut list = match self.location {
             Location::Prepend | Location::Add | Location::Add1 => {
@@ -283,15 +250,15 @@ impl VptSettings {
                 let mut list = Vec::new();
                 let mut deep = layers;
                 if !self.depth.starts_late() {
-                    list.push((PROMPTS, vec![1, rows, width], uniform()));
+                    list.push((PROMPTS, vec![1, rows, width], uniform));
                     deep -= 1;
                 }
                 if deep > 0 && self.depth != Depth::Shared {
-                    list.push((DEEP_PROMPTS, vec![deep, rows, width], uniform()));
+                    list.push((DEEP_PROMPTS, vec![deep, rows, width], uniform));
                 }
                 list
             }
-            Location::PrependPixel => vec![(PROMPTS, pixels, uniform())],
+            Location::PrependPixel => vec![(PROMPTS, pixels, uniform)],
             Location::PrependPixelGaussian => vec![(PROMPTS, pixels, Initial::Normal(1.0))],
             Location::PrependPixelNormalised => vec![(PROMPTS, pixels, Initial::Unit)],
             Location::Pad => vec![
@@ -303,26 +270,25 @@ impl VptSettings {
                 (LEFT_AND_RIGHT, vec![1, 3, size, 2 * p], Initial::Unit),
             ],
             Location::Below => vec![
-                (PROMPTS, vec![1, p, size, size], uniform()),
+                (PROMPTS, vec![1, p, size, size], uniform),
                 (
                     PATCH_WEIGHT,
                     vec![config.width, 3 + p, patch, patch],
-                    uniform(),
+                    uniform,
                 ),
-                (PATCH_BIAS, vec![config.width], Initial::Zero),
+                (PATCH_BIAS, vec![config.width], Initial::Constant(0.0)),
             ],
         };
         if let Some(narrow) = self.project {
             // Kaiming's normal distribution by the outputs.
             let deviation = (2.0 / config.width as f32).sqrt();
-            let bound = 1.0 / (narrow as f32).sqrt();
             list.extend([
                 (
                     PROJECTION_WEIGHT,
                     vec![config.width, narrow],
                     Initial::Normal(deviation),
                 ),
-                (PROJECTION_BIAS, vec![config.width], Initial::Uniform(bound)),
+                (PROJECTION_BIAS, vec![config.width], Initial::linear(narrow)),
             ]);
         }
         list
@@ -387,6 +353,39 @@ impl Learn for VptSettings {
 
     fn sees(&self, model: &Model) -> Sees {
         Sees::Pixels(model.config().image.image_size())
+    }
+
+    fn remark(&self, model: &Model) -> Option<String> {
+        let ImageTowerConfig::Vit(config) = &model.config().image else {
+            return None;
+        };
+        let side = config.image_size + 2 * self.tokens;
+        let lost = side % config.patch_size;
+        (self.location == Location::Pad && lost > 0).then(|| {
+            format!(
+                "with its border the picture is {side} pixels wide, no multiple of the patches' {}: its last {lost} rows and columns are left out, as published",
+                config.patch_size
+            )
+        })
+    }
+
+    /// What the backward pass of each block needs: the inputs of both norms, queries, keys, values, and the MLP's hidden layer.
+    fn step_bytes(&self, model: &Model, pictures: usize) -> Option<u64> {
+        let ImageTowerConfig::Vit(config) = &model.config().image else {
+            return None;
+        };
+        let own = config.leading_tokens() + (config.image_size / config.patch_size).pow(2);
+        let prepended = match self.location {
+            Location::Prepend => self.tokens,
+            _ => 0,
+        };
+        // Prompts that the next layer overwrites are keys and values alone.
+        let (rows, keys) = match self.depth {
+            Depth::Deep | Depth::Shared => (own, prepended),
+            _ => (own + prepended, 0),
+        };
+        let numbers = rows * (5 * config.width + config.mlp_width()) + keys * 2 * config.width;
+        Some(4 * (pictures * config.layers * numbers) as u64)
     }
 
     fn takes_other_classes(&self) -> bool {
@@ -589,13 +588,7 @@ impl Vpt {
             return rows;
         };
         let [_, count, width] = rows.dims();
-        let kept = 1.0 / (1.0 - share);
-        let mask: Vec<f32> = Uniform::new(0.0, 1.0)
-            .expect("the bounds are finite and in order")
-            .sample_iter(&mut **random)
-            .take(batch * count * width)
-            .map(|draw: f32| if draw < share { 0.0 } else { kept })
-            .collect();
+        let mask = dropout(share, batch * count * width, random);
         let mask = TensorData::new(mask, [batch, count, width]);
         let mask = Tensor::from_data(mask, &rows.device());
         rows.expand([batch, count, width]) * mask

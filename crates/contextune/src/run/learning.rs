@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use super::result::available_memory_bytes;
 use super::{RunError, RunFolder, RunResult, Settings};
 use crate::data::{DataError, Dataset, Split};
 use crate::features::{EncodingWatcher, ExampleEncoder, FeatureError, LabelledFeatures, Views};
@@ -37,6 +38,19 @@ pub enum LearnError {
         epochs_done: usize,
         /// Epochs of the whole run.
         epochs: usize,
+    },
+    /// A step needs more memory than there is.
+    #[error(
+        "a step with {pictures} pictures needs about {:.1} GB, and {:.1} GB are free: use fewer pictures in a step (--batch-size) or a shorter prompt (--tokens)",
+        *needed as f64 / 1e9, *there as f64 / 1e9
+    )]
+    TooLarge {
+        /// Pictures in a step.
+        pictures: usize,
+        /// Bytes that it needs.
+        needed: u64,
+        /// Bytes that are free.
+        there: u64,
     },
     /// There is nothing to learn from.
     #[error("there is nothing to learn from: {0}")]
@@ -117,6 +131,22 @@ pub fn learn(
         initial: &settings.initial,
         seed: settings.seed,
     };
+
+    let at_once = settings.training.batch_size.unwrap_or(usize::MAX);
+    let at_once = at_once.min(train.pictures());
+    if let Some(needed) = method.step_bytes(model, at_once)
+        && let Some(there) = available_memory_bytes()
+        && needed > there
+    {
+        return Err(LearnError::TooLarge {
+            pictures: at_once,
+            needed,
+            there,
+        });
+    }
+    if let Some(remark) = method.remark(model) {
+        watcher.remark(remark);
+    }
 
     let started = Instant::now();
     let beginning = method.begin(&lesson)?;

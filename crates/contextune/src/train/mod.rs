@@ -1,11 +1,13 @@
 //! The one loop, its optimizers and its schedules.
 
 mod fit;
+mod initial;
 mod optimizer;
 mod parameters;
 mod schedule;
 
 pub use fit::{EpochMetrics, FitSettings, Observer, Step, StepOutcome, Task, TrainingState, fit};
+pub use initial::{Initial, dropout};
 pub use optimizer::{Optimizer, OptimizerState};
 pub use parameters::{Collector, Parameters};
 pub use schedule::{Progress, Schedule};
