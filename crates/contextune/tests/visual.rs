@@ -320,3 +320,28 @@ fn parts_of_a_tower_learn_as_they_do_in_the_whole() {
     assert!(learns(Tuned::AdapterAsPublished, "upsample.bias"));
     assert!(learns(Tuned::Adapter, "upsample.weight"));
 }
+
+#[test]
+fn vision_transformers_of_hugging_face_encode_as_they_do_there() {
+    let device = Device::flex();
+    for (folder, classes) in [
+        ("hf_vit", None),
+        ("hf_vit_classifier", Some(7)),
+        ("hf_deit", Some(7)),
+        ("hf_dinov2", None),
+    ] {
+        let path = common::golden(folder);
+        let model = Model::open(path.to_str(), ModelOptions::default(), &device, |_| ()).unwrap();
+        let expected = Golden::open(&format!("{folder}/expected.safetensors"));
+        let tower = model.image_tower().unwrap();
+        let features = tower.forward(expected.tensor("pixels", &device));
+        expected.assert_close("features", features.clone(), TOLERANCE);
+        assert_eq!(model.config().pretrained_classes, classes, "{folder}");
+        assert_eq!(model.config().image.image_size(), 32, "{folder}");
+        if classes.is_some() {
+            let (weight, bias) = model.pretrained_head().unwrap();
+            let logits = features.matmul(weight.transpose()) + bias.unsqueeze();
+            expected.assert_close("logits", logits, TOLERANCE);
+        }
+    }
+}
