@@ -78,6 +78,32 @@ fn what_cannot_be_learned_on_the_image_side_says_why() {
         ("vpt --location pad --depth deep".into(), "--depth shallow"),
         (with("vpt", &classifier), "this model's image tower is none"),
         ("pixel --size 300".into(), "1 to 31 is possible"),
+        (
+            "pixel --place frame --size 40".into(),
+            "1 to 31 is possible",
+        ),
+        ("reprogram --side 0".into(), "leave room for a program"),
+        (
+            "reprogram --side 4294967296".into(),
+            "leave room for a program",
+        ),
+        (
+            "vpt --tokens 18446744073709551615".into(),
+            "1 to 4096 is expected",
+        ),
+        ("vpt --project 0".into(), "a width from 1"),
+        (
+            "vpt --depth first-5-only --pooling prompt".into(),
+            "cannot be pooled",
+        ),
+        (
+            "vpt --depth last-2-as-published --tokens 64".into(),
+            "use fewer tokens",
+        ),
+        (
+            "vpt --location pad --dropout 0.1".into(),
+            "--dropout is for prompts that are tokens",
+        ),
         ("reprogram --side 64".into(), "leave room for a program"),
         ("reprogram --target labels".into(), "has no labels"),
         (
@@ -97,6 +123,7 @@ fn what_cannot_be_learned_on_the_image_side_says_why() {
         ),
         ("vpt --location nowhere", "expected one of"),
         ("finetune --tune everything", "what learns is"),
+        ("vpt --location add --tokens 3", "leave --tokens out"),
     ] {
         let refused = failure(2, &train(line, &data, &run));
         assert!(refused.contains(reason), "{line}: {refused}");

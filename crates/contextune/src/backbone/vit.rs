@@ -106,7 +106,7 @@ impl VisionTransformer {
     }
 
     /// The same tower with those parameters in the place of its own that `source` has: whole blocks or some of their biases,
-    /// adapters, norms, the class token, the whole patch embedding or its bias. Where it has all, the tower is built anew.
+    /// adapters, norms, leading tokens, positions, the whole patch embedding or its bias, the projection.
     ///
     /// # Errors
     /// What `source` reports.
@@ -127,6 +127,11 @@ impl VisionTransformer {
         if has("visual.class_embedding") {
             let shape = self.class_embedding.dims();
             tower.class_embedding = source.parameter("visual.class_embedding", shape)?;
+        }
+        if let Some(embedding) = &mut tower.distillation_embedding
+            && has("visual.distillation_embedding")
+        {
+            *embedding = source.parameter("visual.distillation_embedding", embedding.dims())?;
         }
         if has("visual.positional_embedding") {
             let shape = self.positional_embedding.dims();

@@ -71,6 +71,8 @@ struct Preprocessor {
     size: Option<Size>,
     #[serde(default = "yes")]
     do_center_crop: bool,
+    /// Pillow's number of the filter; 3 is bicubic.
+    resample: Option<u32>,
 }
 
 /// A side in pixels, in one of the ways that `transformers` has written it.
@@ -90,13 +92,6 @@ impl Size {
             Self::Square { height, width } => (height == width).then_some(height),
             Self::Shortest { shortest_edge } => Some(shortest_edge),
             Self::Other {} => None,
-        }
-    }
-
-    fn shortest_edge(&self) -> Option<usize> {
-        match *self {
-            Self::Shortest { shortest_edge } => Some(shortest_edge),
-            _ => None,
         }
     }
 }
@@ -208,12 +203,24 @@ pub(super) fn open(
     });
 
     let grid = config.image_size / config.patch_size.max(1);
-    let shorter_side = preprocessor.size.as_ref().and_then(Size::shortest_edge);
-    let asked = match preprocessor.do_center_crop {
-        true => preprocessor.crop_size.or(preprocessor.size),
-        false => preprocessor.size,
-    };
-    let asked = asked.and_then(|size| size.side());
+    let size = preprocessor.size.as_ref().and_then(Size::side);
+    let crop = preprocessor.crop_size.as_ref().and_then(Size::side);
+    let crop = crop.filter(|_| preprocessor.do_center_crop);
+    // Without a crop the whole picture would be squashed into the square.
+    let shorter_side = size.filter(|_| crop.is_some());
+    if crop.is_none() && matches!(preprocessor.size, Some(Size::Side(_) | Size::Square { .. })) {
+        warnings.push(format!(
+            "{}: the middle of a picture is cut out, although the file asks to squash all of it into a square",
+            folder.display()
+        ));
+    }
+    if let Some(filter) = preprocessor.resample.filter(|&filter| filter != 3) {
+        warnings.push(format!(
+            "{}: pictures are resized bicubically, although the file asks for Pillow's filter {filter}",
+            folder.display()
+        ));
+    }
+    let asked = crop.or(size);
     let image_size = asked.unwrap_or(config.image_size);
     let mlp_width = match (config.intermediate_size, config.mlp_ratio) {
         (Some(width), None) => width,

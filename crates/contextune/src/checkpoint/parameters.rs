@@ -239,6 +239,16 @@ pub fn check_config(path: &Path, config: &ModelConfig) -> Result<()> {
             ))
         }
     };
+    let equals = |what: &str, value: usize, other: &str, expected: usize| {
+        if value == expected {
+            Ok(())
+        } else {
+            Err(Error::config(
+                path,
+                format!("the model's {what} {value} is not its {other} {expected}"),
+            ))
+        }
+    };
     within("embedding width", config.embedding_width, 1 << 16)?;
     if let Some(text) = &config.text {
         within("context length", text.context_length, 1 << 16)?;
@@ -257,9 +267,25 @@ pub fn check_config(path: &Path, config: &ModelConfig) -> Result<()> {
             within("image width", vit.width, 1 << 16)?;
             divides("number of image heads", vit.heads, "image width", vit.width)?;
             within("MLP width", vit.mlp_width(), 1 << 18)?;
+            divides("patch size", vit.patch_size, "image size", vit.image_size)?;
             within("leading tokens", vit.leading_tokens(), 2)?;
             within("grid of positions", vit.position_grid(), 1 << 13)?;
-            divides("patch size", vit.patch_size, "image size", vit.image_size)
+            let VitFamily::Plain(plain) = &vit.family else {
+                return Ok(());
+            };
+            equals(
+                "feature width",
+                config.embedding_width,
+                "image width",
+                vit.width,
+            )?;
+            match plain.epsilon.is_finite() && plain.epsilon > 0.0 {
+                true => Ok(()),
+                false => Err(Error::config(
+                    path,
+                    format!("its norms cannot add {} to a variance", plain.epsilon),
+                )),
+            }
         }
         ImageTowerConfig::ResNet(resnet) => {
             for blocks in resnet.blocks {
@@ -273,13 +299,22 @@ pub fn check_config(path: &Path, config: &ModelConfig) -> Result<()> {
         }
         ImageTowerConfig::EfficientNet(net) => {
             within("number of blocks", net.blocks.len(), 1 << 10)?;
-            within("width of a feature", net.head, 1 << 16)?;
+            within("stem", net.stem, 1 << 16)?;
+            let mut channels = net.stem;
             for block in &net.blocks {
                 within("kernel", block.kernel, 31)?;
                 within("stride", block.stride, 31)?;
                 within("number of channels", block.hidden, 1 << 16)?;
+                within("number of channels", block.outputs, 1 << 16)?;
+                equals(
+                    "channels into a block",
+                    block.inputs,
+                    "those before it",
+                    channels,
+                )?;
+                channels = block.outputs;
             }
-            Ok(())
+            equals("feature width", config.embedding_width, "head", net.head)
         }
     }
 }

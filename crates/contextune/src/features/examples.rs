@@ -12,7 +12,7 @@ use super::cache::{FeatureCache, Key};
 use super::encoder::{PictureEncoder, PictureReader, Request, View};
 use super::table::{LabelledFeatures, Row};
 use crate::data::{Dataset, Example, FeaturesFile, Input};
-use crate::image::{DecodeOptions, ImageError};
+use crate::image::{DecodeOptions, ImageError, Preprocess};
 use crate::model::{Model, ModelError};
 
 /// What is encoded is written to the cache at least this often: a kill loses no more.
@@ -56,9 +56,13 @@ pub enum Sees {
     /// The feature that the frozen image tower makes of it, `[D]`.
     #[default]
     Features,
-    /// Its pixels in 0..1, `[3 · side · side]`, of a square of this side: the method changes what the tower sees, or the
-    /// tower.
-    Pixels(usize),
+    /// Its pixels in 0..1, `[3 · side · side]`: the method changes what the tower sees, or the tower.
+    Pixels {
+        /// Side of the square.
+        side: usize,
+        /// Whether the margin is cut off that the model cuts off its own input.
+        margin: bool,
+    },
 }
 
 /// Watches pictures being encoded.
@@ -140,8 +144,9 @@ impl<'a> ExampleEncoder<'a> {
                 encoding.update(&value.to_le_bytes());
             }
             let preprocess = model.preprocess(model.config().image.image_size());
-            if preprocess.shorter_side != preprocess.size {
-                encoding.update(&preprocess.shorter_side.to_le_bytes());
+            // A CLIP's weights and their fingerprint fix all of this.
+            if model.config().text.is_none() {
+                encoding.update(format!("{:?} {preprocess:?}", model.config()).as_bytes());
             }
             encoding.update(&[u8::from(options.honour_exif), PREPARATION]);
             let encoding = encoding.finalize().to_hex();
@@ -238,17 +243,20 @@ impl<'a> ExampleEncoder<'a> {
     fn width(&self) -> usize {
         match self.sees {
             Sees::Features => self.model.config().embedding_width,
-            Sees::Pixels(side) => 3 * side * side,
+            Sees::Pixels { side, .. } => 3 * side * side,
         }
     }
 
     fn reader(&self) -> PictureReader {
-        let side = match self.sees {
-            Sees::Features => self.model.config().image.image_size(),
-            Sees::Pixels(side) => side,
+        let preprocess = match self.sees {
+            Sees::Features => self
+                .model
+                .preprocess(self.model.config().image.image_size()),
+            Sees::Pixels { side, margin: true } => self.model.preprocess(side),
+            Sees::Pixels { side, .. } => Preprocess::new(side as u32),
         };
         PictureReader {
-            preprocess: self.model.preprocess(side),
+            preprocess,
             decoding: DecodeOptions {
                 honour_exif: self.options.honour_exif,
                 ..DecodeOptions::default()

@@ -17,6 +17,15 @@ pub fn logits(parameters: &Parameters, features: Tensor<2>) -> Result<Tensor<2>,
     Ok(features.matmul(weight.transpose()) + bias.unsqueeze())
 }
 
+/// That there is a head for K classes on features of width D.
+///
+/// # Errors
+/// A tensor is missing or has another shape.
+pub fn check(parameters: &Parameters, [classes, width]: [usize; 2]) -> Result<(), TrainError> {
+    parameters.require(WEIGHT, &[classes, width])?;
+    parameters.require(BIAS, &[classes])
+}
+
 /// Adds a head for K classes as KMnP/vpt initialises it: W from N(0, 2/K), and every class with the probability 1 % of a
 /// sigmoid, b = −ln 99.
 pub fn initialise(

@@ -4,15 +4,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, activation};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::{Batch, Beginning, Learn, Lesson, MethodError, Prompt, Recipe, TrainingViews};
 use crate::backbone::transformer::ADAPTER_REDUCTION;
-use crate::backbone::{ImageTower, PixelNormalisation, VisionTransformer};
-use crate::features::{LabelledFeatures, Sees};
+use crate::backbone::{ImageTower, ImageTowerConfig, PixelNormalisation, VisionTransformer};
+use crate::features::Sees;
 use crate::model::Model;
 use crate::objective::linear_head;
 use crate::train::{
@@ -124,6 +124,20 @@ impl Tuned {
 }
 
 impl Learn for FinetuneSettings {
+    fn check(&self, model: &Model) -> Result<(), MethodError> {
+        match (self.tuned, &model.config().image) {
+            (Tuned::Linear | Tuned::Mlp(_), _) => Ok(()),
+            (Tuned::Partial(blocks), ImageTowerConfig::Vit(vit)) if blocks > vit.layers => {
+                Err(MethodError::Combination(format!(
+                    "partial-{blocks} asks for {blocks} blocks; the tower has {}",
+                    vit.layers
+                )))
+            }
+            (_, ImageTowerConfig::Vit(_)) => Ok(()),
+            _ => Err(MethodError::NeedsVisionTransformer),
+        }
+    }
+
     fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
         let prompt = Finetuned::of_model(lesson.model, self)?;
         let device = lesson.model.device();
@@ -156,23 +170,37 @@ impl Learn for FinetuneSettings {
         })
     }
 
+    /// Batch norms get the statistics of all examples, where the official code keeps a running mean over batches.
     fn finish(
         &self,
         lesson: &Lesson<'_>,
-        prompt: &dyn Prompt,
+        _prompt: &dyn Prompt,
         parameters: &mut Parameters,
     ) -> Result<(), MethodError> {
-        // The statistics of batch norms are those of the last weights.
-        Ok(prompt.begin_epoch(parameters, lesson.train)?)
+        if self.tuned.hidden_layers() == 0 {
+            return Ok(());
+        }
+        let device = lesson.model.device();
+        let mut x = lesson.train.first_views(device).map_err(TrainError::from)?;
+        for layer in 0..self.tuned.hidden_layers() {
+            let activated = activated(parameters, layer, x)?;
+            let (mean, variance) = moments(activated.clone());
+            x = normed(parameters, layer, activated, mean.clone(), variance.clone())?;
+            parameters.insert_constant(&format!("mlp.{layer}.norm.running_mean"), mean);
+            parameters.insert_constant(&format!("mlp.{layer}.norm.running_var"), variance);
+        }
+        Ok(())
     }
 
     fn open(
         &self,
         model: &Model,
-        _class_names: &[String],
-        _parameters: &Parameters,
+        class_names: &[String],
+        parameters: &Parameters,
         _stored: Option<Tensor<2>>,
     ) -> Result<Box<dyn Prompt>, MethodError> {
+        let width = model.config().embedding_width;
+        linear_head::check(parameters, [class_names.len(), width])?;
         Ok(Box::new(Finetuned::of_model(model, self)?))
     }
 
@@ -224,7 +252,10 @@ impl Learn for FinetuneSettings {
     fn sees(&self, model: &Model) -> Sees {
         match self.tuned.leaves_the_tower() {
             true => Sees::Features,
-            false => Sees::Pixels(model.config().image.image_size()),
+            false => Sees::Pixels {
+                side: model.config().image.image_size(),
+                margin: true,
+            },
         }
     }
 
@@ -309,14 +340,6 @@ impl Finetuned {
                 _ => return Err(MethodError::NeedsVisionTransformer),
             },
         };
-        if let (Tuned::Partial(blocks), Some(tower)) = (settings.tuned, &tower)
-            && blocks > tower.config().layers
-        {
-            let layers = tower.config().layers;
-            return Err(MethodError::Combination(format!(
-                "partial-{blocks} asks for {blocks} blocks; the tower has {layers}"
-            )));
-        }
         Ok(Self {
             tuned: settings.tuned,
             tower,
@@ -355,7 +378,7 @@ impl Finetuned {
             };
             x = normed(parameters, layer, activated, mean, variance)?;
             if let Some(random) = &mut random {
-                x = left_out(x, random);
+                x = dropout(x, DROPOUT, random);
             }
         }
         Ok(x)
@@ -393,39 +416,10 @@ fn normed(
     Ok((x - mean.unsqueeze()) * factor.unsqueeze() + bias.unsqueeze())
 }
 
-/// Dropout.
-fn left_out(x: Tensor<2>, random: &mut ChaCha8Rng) -> Tensor<2> {
-    let [rows, width] = x.dims();
-    let mask = dropout(DROPOUT, rows * width, random);
-    let mask = Tensor::from_data(TensorData::new(mask, [rows, width]), &x.device());
-    x * mask
-}
-
 impl Prompt for Finetuned {
     fn logits(&self, parameters: &Parameters, input: Tensor<2>) -> Result<Tensor<2>, TrainError> {
         let features = self.features(parameters, input)?;
         linear_head::logits(parameters, self.hidden(parameters, features, None)?)
-    }
-
-    /// Batch norms take the statistics of all examples, where the official code keeps a running mean over batches.
-    fn begin_epoch(
-        &self,
-        parameters: &mut Parameters,
-        examples: &LabelledFeatures,
-    ) -> Result<(), TrainError> {
-        if self.tuned.hidden_layers() == 0 {
-            return Ok(());
-        }
-        let device = parameters.get::<1>(linear_head::BIAS)?.device();
-        let mut x = examples.first_views(&device)?;
-        for layer in 0..self.tuned.hidden_layers() {
-            let activated = activated(parameters, layer, x)?;
-            let (mean, variance) = moments(activated.clone());
-            x = normed(parameters, layer, activated, mean.clone(), variance.clone())?;
-            parameters.insert_constant(&format!("mlp.{layer}.norm.running_mean"), mean);
-            parameters.insert_constant(&format!("mlp.{layer}.norm.running_var"), variance);
-        }
-        Ok(())
     }
 
     fn step(&self, leaves: &Parameters, batch: &Batch) -> Result<StepOutcome, TrainError> {

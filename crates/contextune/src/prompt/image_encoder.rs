@@ -56,7 +56,10 @@ impl Learn for ImageEncoderSettings {
     }
 
     fn sees(&self, model: &Model) -> Sees {
-        Sees::Pixels(model.config().image.image_size())
+        Sees::Pixels {
+            side: model.config().image.image_size(),
+            margin: true,
+        }
     }
 }
 

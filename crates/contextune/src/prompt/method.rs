@@ -65,6 +65,14 @@ pub trait Learn {
     /// Class names or an initialisation that do not fit the model.
     fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError>;
 
+    /// Refuses settings that exclude each other or do not fit the model, before any picture is read.
+    ///
+    /// # Errors
+    /// [`MethodError::Combination`], and what keeps the method from this kind of model.
+    fn check(&self, _model: &Model) -> Result<(), MethodError> {
+        Ok(())
+    }
+
     /// What is left to do after the last step.
     ///
     /// # Errors

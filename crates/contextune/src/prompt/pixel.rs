@@ -28,7 +28,7 @@ pub struct PixelSettings {
     pub place: Place,
     /// Width of the border, or side of the patch.
     pub size: usize,
-    /// Whether every step has the same length: the gradient of all pixels together is divided by its norm (Wu et al. 2022,
+    /// Whether the gradient of all pixels together is divided by its norm before the optimiser sees it (Wu et al. 2022,
     /// "Unleashing the Power of Visual Prompting At the Pixel Level", §3).
     pub unit_gradient: bool,
     /// What the model's outputs mean.
@@ -54,7 +54,7 @@ impl PixelSettings {
     /// Side of the picture that is read, for a tower whose input has the side `image_size`.
     fn side(&self, image_size: usize) -> usize {
         match self.place {
-            Place::Frame => image_size.saturating_sub(2 * self.size),
+            Place::Frame => image_size.saturating_sub(2 * self.size), // `check` refuses what leaves nothing
             _ => image_size,
         }
     }
@@ -76,7 +76,7 @@ impl PixelSettings {
         }
     }
 
-    fn check(&self, image_size: usize) -> Result<(), MethodError> {
+    fn fits(&self, image_size: usize) -> Result<(), MethodError> {
         let most = match self.place {
             Place::Padding | Place::Frame => (image_size - 1) / 2,
             Place::FixedPatch => image_size,
@@ -93,6 +93,10 @@ impl PixelSettings {
 }
 
 impl Learn for PixelSettings {
+    fn check(&self, model: &Model) -> Result<(), MethodError> {
+        self.fits(model.config().image.image_size())
+    }
+
     fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
         let source = Source::of_model(lesson.model, lesson.class_names, &self.target, None)?;
         let prompt = PixelPrompt::new(self, source)?;
@@ -113,10 +117,15 @@ impl Learn for PixelSettings {
         &self,
         model: &Model,
         class_names: &[String],
-        _parameters: &Parameters,
+        parameters: &Parameters,
         stored: Option<Tensor<2>>,
     ) -> Result<Box<dyn Prompt>, MethodError> {
+        self.check(model)?;
         let source = Source::of_model(model, class_names, &self.target, stored)?;
+        for (name, shape) in self.parameters(source.image_size) {
+            parameters.require(name, &shape)?;
+        }
+        source.check(parameters, class_names.len())?;
         Ok(Box::new(PixelPrompt::new(self, source)?))
     }
 
@@ -157,7 +166,10 @@ impl Learn for PixelSettings {
     }
 
     fn sees(&self, model: &Model) -> Sees {
-        Sees::Pixels(self.side(model.config().image.image_size()))
+        Sees::Pixels {
+            side: self.side(model.config().image.image_size()),
+            margin: true,
+        }
     }
 
     fn takes_other_classes(&self) -> bool {
@@ -178,7 +190,7 @@ impl PixelPrompt {
     /// # Errors
     /// More pixels than the picture has.
     pub fn new(settings: &PixelSettings, source: Source) -> Result<Self, MethodError> {
-        settings.check(source.image_size)?;
+        settings.fits(source.image_size)?;
         Ok(Self {
             settings: settings.clone(),
             source,

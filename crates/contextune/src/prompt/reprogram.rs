@@ -28,7 +28,24 @@ pub struct ReprogramSettings {
     pub target: Target,
 }
 
+impl ReprogramSettings {
+    fn fits(&self, size: usize) -> Result<(), MethodError> {
+        match (1..size).contains(&self.side) {
+            true => Ok(()),
+            false => Err(MethodError::Combination(format!(
+                "--side is {}; the model's input is {size} pixels wide, so 1 to {} leave room for a program",
+                self.side,
+                size - 1
+            ))),
+        }
+    }
+}
+
 impl Learn for ReprogramSettings {
+    fn check(&self, model: &Model) -> Result<(), MethodError> {
+        self.fits(model.config().image.image_size())
+    }
+
     fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
         let source = Source::of_model(lesson.model, lesson.class_names, &self.target, None)?;
         let prompt = Reprogram::new(self, source, lesson.model.device())?;
@@ -50,10 +67,13 @@ impl Learn for ReprogramSettings {
         &self,
         model: &Model,
         class_names: &[String],
-        _parameters: &Parameters,
+        parameters: &Parameters,
         stored: Option<Tensor<2>>,
     ) -> Result<Box<dyn Prompt>, MethodError> {
         let source = Source::of_model(model, class_names, &self.target, stored)?;
+        let size = source.image_size;
+        parameters.require(PROGRAM, &[1, 3, size, size])?;
+        source.check(parameters, class_names.len())?;
         Ok(Box::new(Reprogram::new(self, source, model.device())?))
     }
 
@@ -89,7 +109,11 @@ impl Learn for ReprogramSettings {
     }
 
     fn sees(&self, _model: &Model) -> Sees {
-        Sees::Pixels(self.side)
+        // All of the small picture is the task.
+        Sees::Pixels {
+            side: self.side,
+            margin: false,
+        }
     }
 
     fn takes_other_classes(&self) -> bool {
@@ -116,13 +140,8 @@ impl Reprogram {
         source: Source,
         device: &Device,
     ) -> Result<Self, MethodError> {
+        settings.fits(source.image_size)?;
         let (side, size) = (settings.side, source.image_size);
-        if side == 0 || side >= size {
-            return Err(MethodError::Combination(format!(
-                "--side is {side}; the model's input is {size} pixels wide, so 1 to {} leave room for a program",
-                size - 1
-            )));
-        }
         let inside = Self::margin(side, size)..Self::margin(side, size) + side;
         let mask: Vec<f32> = (0..size * size)
             .map(|pixel| {

@@ -110,6 +110,27 @@ impl Source {
         Ok(Some(seen.clamp(0.0, 1.0)))
     }
 
+    /// That what was learned fits: `parameters` hold a label of its own for each class, if this model has labels.
+    ///
+    /// # Errors
+    /// A label map that is none.
+    pub fn check(&self, parameters: &Parameters, classes: usize) -> Result<(), MethodError> {
+        let Output::Labels { bias, .. } = &self.output else {
+            return Ok(());
+        };
+        parameters.require(LABEL_MAP, &[classes])?;
+        let given = parameters.data(LABEL_MAP).unwrap_or_default();
+        // What is no whole number from 0 on is no label either, and stays one that does not exist.
+        let given = given
+            .iter()
+            .map(|&label| match label.fract() == 0.0 && label >= 0.0 {
+                true => label as usize,
+                false => usize::MAX,
+            });
+        LabelMapping::Given(given.collect()).labels(classes, bias.dims()[0], 0)?;
+        Ok(())
+    }
+
     /// Features of the words, `[K, D]`, which a prompt file keeps.
     pub fn words(&self) -> Option<Tensor<2>> {
         match &self.output {
@@ -166,7 +187,8 @@ impl Source {
         let classes = lesson.class_names.len();
         let labels = mapping.labels(classes, bias.dims()[0], lesson.seed)?;
         self.write_labels(parameters, &labels);
-        if matches!(mapping, LabelMapping::Frequent | LabelMapping::Iterative) {
+        // Iterative ones are found before the first epoch as before every other.
+        if *mapping == LabelMapping::Frequent {
             self.find_labels(lesson.train, parameters, prompted)?;
         }
         Ok(())

@@ -4,14 +4,16 @@
 use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::{Batch, Beginning, Learn, Lesson, MethodError, Prompt, Recipe, TrainingViews};
 use crate::backbone::plain::{Insert, Inserts};
-use crate::backbone::{ImageTower, ImageTowerConfig, PixelNormalisation, VisionTransformer};
+use crate::backbone::{
+    ImageTower, ImageTowerConfig, PixelNormalisation, VisionTransformer, VitConfig,
+};
 use crate::features::Sees;
 use crate::model::Model;
 use crate::objective::linear_head;
@@ -181,8 +183,9 @@ impl FromStr for Depth {
 }
 
 impl VptSettings {
-    /// Refuses what cannot be combined, for a tower of `layers`.
-    fn check(&self, layers: usize) -> Result<(), String> {
+    /// Refuses what cannot be combined in a tower of this architecture.
+    fn fits(&self, config: &VitConfig) -> Result<(), String> {
+        let layers = config.layers;
         /// More tokens than any published model has patches.
         const MOST_TOKENS: usize = 4096;
         let is = |location| self.location == location;
@@ -198,12 +201,15 @@ impl VptSettings {
                 "prompts made of pixels enter in front of the first layer: --depth shallow".into(),
             );
         }
+        if !of_tokens && self.dropout > 0.0 {
+            return Err("--dropout is for prompts that are tokens: prepend, add and add-1".into());
+        }
         if !of_tokens && self.project.is_some() {
             return Err("--project is for prompts that are tokens: prepend, add and add-1".into());
         }
         if let Depth::First(n) | Depth::FirstOnly(n) | Depth::Last(n) | Depth::LastAsPublished(n) =
             self.depth
-            && n > layers
+            && !(1..=layers).contains(&n)
         {
             return Err(format!(
                 "--depth {} asks for {n} layers; the tower has {layers}",
@@ -219,10 +225,23 @@ impl VptSettings {
         if !is(Location::Prepend) && self.pooling != Pooling::ClassToken {
             return Err("--pooling is for tokens in front of the patches (prepend)".into());
         }
-        let left = matches!(self.depth, Depth::FirstOnly(n) if n < layers);
+        let left = matches!(self.depth, Depth::FirstOnly(_));
         let reads_prompts = matches!(self.pooling, Pooling::Prompt | Pooling::ImageAndPrompt);
         if left && reads_prompts {
             return Err("prompts that have left (first-N-only) cannot be pooled".into());
+        }
+        let patches = (config.image_size / config.patch_size).pow(2);
+        if matches!(self.depth, Depth::LastAsPublished(_)) && self.tokens >= patches {
+            return Err(format!(
+                "--depth {} puts {} prompts in the place of {patches} patches: use fewer tokens",
+                self.depth, self.tokens
+            ));
+        }
+        if self
+            .project
+            .is_some_and(|width| !(1..=MOST_TOKENS).contains(&width))
+        {
+            return Err(format!("--project is a width from 1 to {MOST_TOKENS}"));
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err("--dropout is from 0 to below 1".into());
@@ -296,6 +315,13 @@ impl VptSettings {
 }
 
 impl Learn for VptSettings {
+    fn check(&self, model: &Model) -> Result<(), MethodError> {
+        match &model.config().image {
+            ImageTowerConfig::Vit(config) => self.fits(config).map_err(MethodError::Combination),
+            _ => Err(MethodError::NeedsVisionTransformer),
+        }
+    }
+
     fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
         let prompt = Vpt::of_model(lesson.model, self)?;
         let parameters = prompt.initial_parameters(lesson.class_names.len(), lesson.seed)?;
@@ -308,11 +334,19 @@ impl Learn for VptSettings {
     fn open(
         &self,
         model: &Model,
-        _class_names: &[String],
-        _parameters: &Parameters,
+        class_names: &[String],
+        parameters: &Parameters,
         _stored: Option<Tensor<2>>,
     ) -> Result<Box<dyn Prompt>, MethodError> {
-        Ok(Box::new(Vpt::of_model(model, self)?))
+        let prompt = Vpt::of_model(model, self)?;
+        for (name, shape, _) in self.parameters(&prompt.tower) {
+            parameters.require(name, &shape)?;
+        }
+        linear_head::check(
+            parameters,
+            [class_names.len(), prompt.tower.feature_width()],
+        )?;
+        Ok(Box::new(prompt))
     }
 
     /// Jia et al. 2022, §4.1 and appendix A; rate and decay from the middle of their grid.
@@ -352,7 +386,10 @@ impl Learn for VptSettings {
     }
 
     fn sees(&self, model: &Model) -> Sees {
-        Sees::Pixels(model.config().image.image_size())
+        Sees::Pixels {
+            side: model.config().image.image_size(),
+            margin: true,
+        }
     }
 
     fn remark(&self, model: &Model) -> Option<String> {
@@ -374,10 +411,16 @@ impl Learn for VptSettings {
         let ImageTowerConfig::Vit(config) = &model.config().image else {
             return None;
         };
-        let own = config.leading_tokens() + (config.image_size / config.patch_size).pow(2);
-        let prepended = match self.location {
-            Location::Prepend => self.tokens,
-            _ => 0,
+        let (image_size, p) = (config.image_size, self.tokens);
+        let side = match self.location {
+            Location::Pad => image_size + 2 * p,
+            _ => image_size,
+        };
+        let own = config.leading_tokens() + (side / config.patch_size).pow(2);
+        let (prepended, channels) = match self.location {
+            Location::Add | Location::Add1 | Location::Pad => (0, 3),
+            Location::Below => (0, 3 + p),
+            _ => (p, 3),
         };
         // Prompts that the next layer overwrites are keys and values alone.
         let (rows, keys) = match self.depth {
@@ -385,7 +428,7 @@ impl Learn for VptSettings {
             _ => (own + prepended, 0),
         };
         let numbers = rows * (5 * config.width + config.mlp_width()) + keys * 2 * config.width;
-        Some(4 * (pictures * config.layers * numbers) as u64)
+        Some(4 * (pictures * (config.layers * numbers + channels * side * side)) as u64)
     }
 
     fn takes_other_classes(&self) -> bool {
@@ -415,7 +458,7 @@ impl Vpt {
             return Err(MethodError::NeedsVisionTransformer);
         };
         settings
-            .check(tower.config().layers)
+            .fits(tower.config())
             .map_err(MethodError::Combination)?;
         Ok(Self {
             settings: settings.clone(),
@@ -588,10 +631,7 @@ impl Vpt {
             return rows;
         };
         let [_, count, width] = rows.dims();
-        let mask = dropout(share, batch * count * width, random);
-        let mask = TensorData::new(mask, [batch, count, width]);
-        let mask = Tensor::from_data(mask, &rows.device());
-        rows.expand([batch, count, width]) * mask
+        dropout(rows.expand([batch, count, width]), share, random)
     }
 
     /// What is classified, `[B, D]`.

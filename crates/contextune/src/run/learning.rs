@@ -11,7 +11,7 @@ use crate::features::{EncodingWatcher, ExampleEncoder, FeatureError, LabelledFea
 use crate::model::{Model, ModelError};
 use crate::prompt::format::{PromptFile, PromptFileError};
 use crate::prompt::{Classification, Lesson, MethodError, TrainingViews, accuracy};
-use crate::train::{EpochMetrics, Observer, TrainError, TrainingState, fit};
+use crate::train::{EpochMetrics, Observer, Task as _, TrainError, TrainingState, fit};
 
 /// A short epoch need not be saved on its own: repeating it costs less.
 const SAVE_EVERY_SECONDS: u64 = 2;
@@ -113,8 +113,9 @@ pub fn learn(
     folder: &RunFolder,
     watcher: &impl RunWatcher,
 ) -> Result<RunResult, LearnError> {
-    let sampled = sample(settings, dataset, watcher)?;
     let method = settings.method.learn();
+    method.check(model)?;
+    let sampled = sample(settings, dataset, watcher)?;
     let train = match method.learns() {
         true => features_of(&sampled, settings, encoder, watcher)?,
         false => LabelledFeatures::nothing(model.config().embedding_width),
@@ -173,6 +174,13 @@ pub fn learn(
             metrics: folder.metrics()?,
             saved: Instant::now(),
         };
+        let steps = recipe.fit.epochs * task.steps();
+        if recipe.fit.schedule.only_warms_up(recipe.fit.epochs, steps) {
+            watcher.remark(
+                "the learning rate rises in all of this run and never falls: more epochs, or the recipe fast, learn more"
+                    .to_owned(),
+            );
+        }
         watcher.begin(state.epochs_done, recipe.fit.epochs);
         fit(&task, &recipe.fit, &mut state, &mut keeper)?;
         folder.write_metrics(&keeper.metrics)?;

@@ -1,5 +1,6 @@
 //! How parameters begin, and what a step leaves out: random numbers from a seed.
 
+use burn::tensor::{Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal, Uniform};
 
@@ -48,17 +49,23 @@ impl Initial {
     }
 }
 
-/// Factors that leave out a share of the elements, from 0 to below 1, and keep the mean of the others: 0 or 1 / (1 − share).
-pub fn dropout(share: f32, elements: usize, random: &mut ChaCha8Rng) -> Vec<f32> {
+/// Dropout: a share of the elements, from 0 to below 1, becomes zero, and the others so much larger that the mean stays.
+pub fn dropout<const D: usize>(x: Tensor<D>, share: f32, random: &mut ChaCha8Rng) -> Tensor<D> {
     let kept = 1.0 / (1.0 - share);
-    let draws = Initial::Unit.draw(elements, random).into_iter();
-    draws
+    let shape = x.dims();
+    let draws = Initial::Unit
+        .draw(shape.iter().product(), random)
+        .into_iter();
+    let factors: Vec<f32> = draws
         .map(|draw| if draw < share { 0.0 } else { kept })
-        .collect()
+        .collect();
+    let factors = Tensor::from_data(TensorData::new(factors, shape), &x.device());
+    x * factors
 }
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
     use rand::SeedableRng;
 
     use super::*;
@@ -69,7 +76,8 @@ mod tests {
         let values = Initial::linear(25).draw(1000, random);
         assert!(values.iter().all(|value| value.abs() <= 0.2));
         assert!(values.iter().any(|value| value.abs() > 0.19));
-        let factors = dropout(0.1, 1000, random);
+        let factors = dropout(Tensor::<1>::ones([1000], &Device::flex()), 0.1, random);
+        let factors: Vec<f32> = factors.into_data().try_to_vec().unwrap();
         let left_out = factors.iter().filter(|factor| **factor == 0.0).count();
         assert!((50..200).contains(&left_out), "{left_out}");
     }

@@ -74,6 +74,22 @@ impl Parameters {
             .map(|parameter| parameter.shape.as_slice())
     }
 
+    /// That `name` is there and has this shape.
+    ///
+    /// # Errors
+    /// No such tensor, or one of another shape.
+    pub fn require(&self, name: &str, shape: &[usize]) -> Result<(), TrainError> {
+        match self.shape(name) {
+            None => Err(TrainError::MissingParameter { name: name.into() }),
+            Some(found) if found != shape => Err(TrainError::ParameterShape {
+                name: name.into(),
+                found: found.to_vec(),
+                expected: format!("{shape:?}"),
+            }),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// The tensor `name` with rank D.
     ///
     /// # Errors

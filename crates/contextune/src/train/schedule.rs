@@ -42,6 +42,15 @@ pub struct Progress {
 }
 
 impl Schedule {
+    /// Whether a run of so many epochs and steps ends before the full rate is reached.
+    pub fn only_warms_up(&self, epochs: usize, steps: usize) -> bool {
+        match *self {
+            Self::CoOp { .. } | Self::Cosine => false,
+            Self::EpochWarmupCosine { warmup_epochs } => epochs <= warmup_epochs,
+            Self::WarmupCosine { warmup_steps } => steps <= warmup_steps,
+        }
+    }
+
     /// The rate at `progress` for a run whose full rate is `base`.
     pub fn learning_rate(&self, base: f32, progress: Progress) -> f32 {
         let half_cosine = |done: f64, all: f64| {

@@ -221,9 +221,9 @@ struct TaskresArguments {
 struct VptArguments {
     #[command(flatten)]
     common: CommonArguments,
-    /// Prompt tokens; the border in pixels for pad, channels for below.
-    #[arg(long, default_value_t = 10)]
-    tokens: usize,
+    /// Prompt tokens; the border in pixels for pad, channels for below. Without it 10.
+    #[arg(long)]
+    tokens: Option<usize>,
     /// The layers that prompts enter: shallow (the first), deep (each), shared (each, the same prompts), first-N,
     /// first-N-only (prompts leave again), last-N or last-N-as-published (the official code loses the first patches).
     /// Without it deep, and shallow for prompts made of pixels.
@@ -252,7 +252,7 @@ struct PixelArguments {
     common: CommonArguments,
     #[command(flatten)]
     target: TargetArguments,
-    /// Divide the gradient of all pixels by its norm: every step is as long as the learning rate.
+    /// Divide the gradient of all pixels by its norm before the optimiser sees it.
     #[arg(long)]
     unit_gradient: bool,
     /// Where the pixels are: padding (a border on the picture), frame (a border around the picture, made smaller),
@@ -622,7 +622,7 @@ impl Arguments {
                 (method, random, Some(&arguments.training))
             }
             MethodArguments::Vpt(arguments) => {
-                let method = Method::Vpt(arguments.settings());
+                let method = Method::Vpt(arguments.settings()?);
                 (method, random, Some(&arguments.training))
             }
         };
@@ -670,7 +670,13 @@ impl CommonArguments {
 }
 
 impl VptArguments {
-    fn settings(&self) -> VptSettings {
+    fn settings(&self) -> Result<VptSettings> {
+        /// If nothing else is said.
+        const TOKENS: usize = 10;
+        if matches!(self.location, Location::Add | Location::Add1) && self.tokens.is_some() {
+            let as_many = "with --location add and add-1 there are as many summands as tokens, or one: leave --tokens out";
+            return Err(WrongUsage(as_many.into()).into());
+        }
         let of_pixels = !matches!(
             self.location,
             Location::Prepend | Location::Add | Location::Add1
@@ -680,14 +686,14 @@ impl VptArguments {
         } else {
             Depth::Deep
         };
-        VptSettings {
-            tokens: self.tokens,
+        Ok(VptSettings {
+            tokens: self.tokens.unwrap_or(TOKENS),
             depth: self.depth.unwrap_or(usual),
             location: self.location,
             pooling: self.pooling,
             project: self.project,
             dropout: self.dropout,
-        }
+        })
     }
 }
 
