@@ -101,10 +101,11 @@ impl Learn for CoCoOpSettings {
     }
 }
 
-/// Name, shape and number of inputs of each parameter of the network from an image feature `[D]` to a shift `[d]`.
-pub(crate) fn meta_net(
-    model: &Model,
-) -> Result<[(&'static str, Vec<usize>, usize); 4], ModelError> {
+/// Name, shape and number of inputs of each parameter of a network.
+type Layers = [(&'static str, Vec<usize>, usize); 4];
+
+/// The network from an image feature `[D]` to a shift `[d]`.
+pub(crate) fn meta_net(model: &Model) -> Result<Layers, ModelError> {
     let (width, embedding_width) = (model.text_config()?.width, model.config().embedding_width);
     let hidden = embedding_width / REDUCTION;
     Ok([
