@@ -14,8 +14,8 @@ use contextune::prompt::cocoop::CoCoOp;
 use contextune::prompt::coop::{
     CONTEXT, CoOp, ContextLayout, Placeholder, Position, prompt_layout,
 };
-use contextune::prompt::pixel::{PixelPrompt, PixelSettings, Place};
-use contextune::prompt::source::{Output, Source, Target};
+use contextune::prompt::pixel::{PixelSettings, Place};
+use contextune::prompt::source::{Output, Prompted, Source, Target};
 use contextune::prompt::vpt::{Vpt, VptSettings};
 use contextune::prompt::zeroshot::classifier;
 use contextune::prompt::{Classification, Prompt, TrainingViews};
@@ -176,8 +176,8 @@ pub fn measure(ours: &Ours) -> Result<Measurement> {
                     logit_scale: logit_scale(&device),
                 },
             };
-            let prompt = PixelPrompt::new(&settings, source)?;
-            let parameters = prompt.initial_parameters(1, &device);
+            let prompt = Prompted::new(&settings, source)?;
+            let parameters = prompt.initial_parameters(1);
             let flop = 2.0 * batch as f64 * floor::vit_forward(&vit(32));
             let pixels = pixels(batch, classes, &device);
             steps(&prompt, parameters, &pixels, flop, &device)

@@ -1,11 +1,15 @@
 //! What a prompt made of pixels stands in front of: a frozen model, and how its outputs become the task's classes.
 
-use burn::tensor::{Int, Tensor};
+use std::fmt::Debug;
+
+use burn::tensor::{Device, Int, Tensor};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::measure::PICTURES_AT_ONCE;
 use super::zeroshot::known_or_written;
-use super::{Lesson, MethodError};
+use super::{Batch, Beginning, Lesson, MethodError, Prompt};
 use crate::backbone::{ImageTower, PixelNormalisation};
 use crate::evaluate::largest;
 use crate::features::LabelledFeatures;
@@ -13,7 +17,7 @@ use crate::indices::indices;
 use crate::model::Model;
 use crate::objective::label_map::{self, LabelMapping};
 use crate::objective::similarity;
-use crate::train::{Parameters, TrainError};
+use crate::train::{Initial, Parameters, StepOutcome, TrainError};
 
 /// Name of the label of each class, `[K]`, a constant among the parameters.
 const LABEL_MAP: &str = "label_map";
@@ -95,21 +99,6 @@ impl Source {
         })
     }
 
-    /// What `prompted` makes of a grey picture of this side, `[1, 3, size, size]` in 0..1.
-    pub fn picture(
-        &self,
-        side: usize,
-        prompted: impl FnOnce(Tensor<2>) -> Result<Tensor<4>, TrainError>,
-    ) -> Result<Option<Tensor<4>>, TrainError> {
-        let device = match &self.output {
-            Output::Words { words, .. } => words.device(),
-            Output::Labels { weight, .. } => weight.device(),
-        };
-        let grey = Tensor::full([1, 3 * side * side], 0.5, &device);
-        let seen = self.normalisation.undo(prompted(grey)?);
-        Ok(Some(seen.clamp(0.0, 1.0)))
-    }
-
     /// That what was learned fits: `parameters` hold a label of its own for each class, if this model has labels.
     ///
     /// # Errors
@@ -129,6 +118,13 @@ impl Source {
             });
         LabelMapping::Given(given.collect()).labels(classes, bias.dims()[0], 0)?;
         Ok(())
+    }
+
+    fn device(&self) -> Device {
+        match &self.output {
+            Output::Words { words, .. } => words.device(),
+            Output::Labels { weight, .. } => weight.device(),
+        }
     }
 
     /// Features of the words, `[K, D]`, which a prompt file keeps.
@@ -256,4 +252,170 @@ impl Source {
         let labels = indices(labels.iter().copied(), &bias.device());
         parameters.insert_constant(LABEL_MAP, labels.float());
     }
+}
+
+/// Pixels that are learned: settings that say what of a picture the frozen model sees.
+pub trait OnPixels: Clone + Debug + Send + Sync + 'static {
+    /// What the model's outputs mean.
+    fn target(&self) -> &Target;
+
+    /// Side of the picture that is given, for a tower whose input has the side `image_size`.
+    fn side(&self, image_size: usize) -> usize;
+
+    /// Refuses settings that do not fit such a tower.
+    ///
+    /// # Errors
+    /// [`MethodError::Combination`].
+    fn fits(&self, image_size: usize) -> Result<(), MethodError>;
+
+    /// Name, shape and beginning of what is learned.
+    fn parameters(&self, image_size: usize) -> Vec<(&'static str, [usize; 4], Initial)>;
+
+    /// What the tower sees of `pixels` `[B, 3 · side · side]` in 0..1: `[B, 3, size, size]`, normalised. What is random in it
+    /// is drawn from `random`.
+    fn prompted(
+        &self,
+        source: &Source,
+        parameters: &Parameters,
+        pixels: Tensor<2>,
+        random: &mut ChaCha8Rng,
+    ) -> Result<Tensor<4>, TrainError>;
+
+    /// Loss and gradients from the logits `[B, K]` of a batch.
+    fn step(
+        &self,
+        leaves: &Parameters,
+        batch: &Batch,
+        logits: Tensor<2>,
+    ) -> Result<StepOutcome, TrainError> {
+        Ok(batch.cross_entropy(logits, leaves))
+    }
+}
+
+/// A frozen model that sees pictures with learned pixels on them.
+#[derive(Debug)]
+pub struct Prompted<P> {
+    pixels: P,
+    source: Source,
+}
+
+impl<P: OnPixels> Prompted<P> {
+    /// Pixels in front of `source`.
+    ///
+    /// # Errors
+    /// Settings that do not fit its input.
+    pub fn new(pixels: &P, source: Source) -> Result<Self, MethodError> {
+        pixels.fits(source.image_size)?;
+        Ok(Self {
+            pixels: pixels.clone(),
+            source,
+        })
+    }
+
+    /// Pixels as they begin; no labels.
+    pub fn initial_parameters(&self, seed: u64) -> Parameters {
+        let device = self.source.device();
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut parameters = Parameters::default();
+        for (name, shape, initial) in self.pixels.parameters(self.source.image_size) {
+            let values = initial.draw(shape.iter().product(), &mut random);
+            parameters.insert_data(name, &shape, values, &device);
+        }
+        parameters
+    }
+
+    /// [`super::Learn::begin`] of all that learns pixels.
+    pub(super) fn begin(pixels: &P, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
+        let target = pixels.target();
+        let source = Source::of_model(lesson.model, lesson.class_names, target, None)?;
+        let prompt = Self::new(pixels, source)?;
+        let mut parameters = prompt.initial_parameters(lesson.seed);
+        let seen = |parameters: &Parameters, pixels| prompt.seen(parameters, pixels);
+        prompt.source.begin(target, lesson, &mut parameters, seen)?;
+        Ok(Beginning {
+            prompt: Box::new(prompt),
+            parameters,
+        })
+    }
+
+    /// [`super::Learn::open`] of all that learns pixels.
+    pub(super) fn open(
+        pixels: &P,
+        model: &Model,
+        class_names: &[String],
+        parameters: &Parameters,
+        words: Option<Tensor<2>>,
+    ) -> Result<Box<dyn Prompt>, MethodError> {
+        let source = Source::of_model(model, class_names, pixels.target(), words)?;
+        let prompt = Self::new(pixels, source)?;
+        for (name, shape, _) in pixels.parameters(prompt.source.image_size) {
+            parameters.require(name, &shape)?;
+        }
+        prompt.source.check(parameters, class_names.len())?;
+        Ok(Box::new(prompt))
+    }
+
+    /// What the tower sees when nothing is learned. What is random then follows from a fixed seed, so that a picture always
+    /// has the same logits; the official code draws anew.
+    fn seen(&self, parameters: &Parameters, pixels: Tensor<2>) -> Result<Tensor<4>, TrainError> {
+        let random = &mut ChaCha8Rng::seed_from_u64(0);
+        self.pixels
+            .prompted(&self.source, parameters, pixels, random)
+    }
+}
+
+impl<P: OnPixels> Prompt for Prompted<P> {
+    fn logits(&self, parameters: &Parameters, pixels: Tensor<2>) -> Result<Tensor<2>, TrainError> {
+        let seen = self.seen(parameters, pixels)?;
+        self.source.classify(parameters, seen)
+    }
+
+    fn stored_features(&self, _parameters: &Parameters) -> Result<Option<Tensor<2>>, TrainError> {
+        Ok(self.source.words())
+    }
+
+    fn picture(&self, parameters: &Parameters) -> Result<Option<Tensor<4>>, TrainError> {
+        let side = self.pixels.side(self.source.image_size);
+        let grey = Tensor::full([1, 3 * side * side], 0.5, &self.source.device());
+        let seen = self.seen(parameters, grey)?;
+        Ok(Some(self.source.normalisation.undo(seen).clamp(0.0, 1.0)))
+    }
+
+    fn begin_epoch(
+        &self,
+        parameters: &mut Parameters,
+        examples: &LabelledFeatures,
+    ) -> Result<(), TrainError> {
+        let seen = |parameters: &Parameters, pixels| self.seen(parameters, pixels);
+        self.source
+            .begin_epoch(self.pixels.target(), examples, parameters, seen)
+    }
+
+    fn step(&self, leaves: &Parameters, batch: &Batch) -> Result<StepOutcome, TrainError> {
+        let (pixels, random) = (batch.image_features.clone(), &mut batch.random());
+        let seen = self.pixels.prompted(&self.source, leaves, pixels, random)?;
+        let logits = self.source.classify(leaves, seen)?;
+        self.pixels.step(leaves, batch, logits)
+    }
+}
+
+/// `middle` `[B, C, h, w]` with strips around it: above and below as wide as the whole, left and right as high as the middle.
+pub(super) fn framed(middle: Tensor<4>, [above, below, left, right]: [Tensor<4>; 4]) -> Tensor<4> {
+    let middle = Tensor::cat(vec![left, middle, right], 3);
+    Tensor::cat(vec![above, middle, below], 2)
+}
+
+/// `middle` `[B, 3, h, h]` on a canvas of zeros `[B, 3, side, side]`, its upper left corner at `[row, column]`.
+pub(super) fn on_canvas(middle: Tensor<4>, side: usize, [row, column]: [usize; 2]) -> Tensor<4> {
+    let [batch, _, size, _] = middle.dims();
+    let device = middle.device();
+    let zeros =
+        |height: usize, width: usize| Tensor::<4>::zeros([batch, 3, height, width], &device);
+    let strips = [
+        zeros(row, side),
+        zeros(side - size - row, side),
+        zeros(size, column),
+        zeros(size, side - size - column),
+    ];
+    framed(middle, strips)
 }

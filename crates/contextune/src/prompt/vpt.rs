@@ -9,6 +9,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::source::framed;
 use super::{Batch, Beginning, Learn, Lesson, MethodError, Prompt, Recipe, TrainingViews};
 use crate::backbone::plain::{Insert, Inserts};
 use crate::backbone::{
@@ -533,10 +534,10 @@ impl Vpt {
                 };
                 let sides = normed(LEFT_AND_RIGHT)?; // [B, 3, size, 2p]
                 let (left, right) = (sides.clone().narrow(3, 0, p), sides.narrow(3, p, p));
-                let middle = Tensor::cat(vec![left, pixels, right], 3);
                 let ends = normed(TOP_AND_BOTTOM)?; // [B, 3, 2p, size + 2p]
                 let (top, bottom) = (ends.clone().narrow(2, 0, p), ends.narrow(2, p, p));
-                Ok(self.tower.tokens(Tensor::cat(vec![top, middle, bottom], 2)))
+                let whole = framed(pixels, [top, bottom, left, right]);
+                Ok(self.tower.tokens(whole))
             }
             Location::Below => {
                 let below = parameters.get::<4>(PROMPTS)?.expand([batch, p, size, size]);
