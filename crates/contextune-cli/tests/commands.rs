@@ -867,6 +867,92 @@ fn a_sweep_does_what_is_missing_and_puts_it_into_tables() {
     assert!(refused.contains("coop --epochs 0"), "{refused}");
 }
 
+/// Rates are chosen on validation pictures, and what was chosen learns from those as well: VTAB-1k's protocol.
+#[test]
+fn a_sweep_chooses_rates_on_validation_pictures() {
+    let folder = TempDir::new().unwrap();
+    let plan = folder.path().join("plan.toml");
+    let write = |protocol: &str, method: &str, rest: &str| {
+        let text = format!(
+            "out = \"runs\"\n[[experiment]]\ntitle = \"Rates\"\nprotocol = {protocol:?}\ndata = [{:?}]\nmethods = [\"zeroshot\", {method:?}]\n{rest}",
+            demo_data("icon-demo")
+        );
+        fs::write(&plan, text).unwrap();
+    };
+    let method = "finetune --tune linear --epochs 2";
+    let rates = "learning-rates = [0.1, 0.001]\nweight-decays = [0.0]\n";
+    write(
+        "vtab",
+        method,
+        &format!("examples = 100\nseeds = [4, 5]\n{rates}"),
+    );
+    let candidates = answer(&["sweep", text(&plan), "--dry-run"]);
+    assert_eq!(candidates.lines().count(), 2, "{candidates}");
+    let tables = json(&answer(&["sweep", text(&plan), "--json"]));
+    let entry = &tables[0]["rows"][1]["entries"][0];
+
+    let runs = folder
+        .path()
+        .join("runs/icon-demo/finetune-tune-linear-epochs-2/100-examples");
+    let result = |run: &str| json(&fs::read_to_string(runs.join(run).join("result.json")).unwrap());
+    let settings = |run: &str| fs::read_to_string(runs.join(run).join("run.toml")).unwrap();
+    let tried = ["0.1", "0.001"].map(|rate| {
+        let result = result(&format!("grid/lr-{rate}-wd-0"));
+        assert_eq!(result["split"], "val");
+        result["accuracy"].as_f64().unwrap()
+    });
+    let best = if tried[0] > tried[1] { 0.1 } else { 0.001 };
+    assert!(
+        (entry["chosen"]["learning_rate"].as_f64().unwrap() - best).abs() < 1e-6,
+        "{entry}"
+    );
+    let validation = entry["chosen"]["validation_accuracy"].as_f64().unwrap();
+    assert!(
+        (validation - 100.0 * tried[0].max(tried[1])).abs() < 1e-3,
+        "{entry}"
+    );
+    for run in ["seed-4", "seed-5"] {
+        assert!(
+            settings(run).contains("learn_from = \"train-and-val\""),
+            "{run}"
+        );
+        assert!(
+            settings(run).contains(&format!("learning_rate = {best}")),
+            "{run}"
+        );
+        assert_eq!(result(run)["split"], "test");
+        assert_eq!(result(run)["examples"], 100);
+    }
+    assert_eq!(entry["accuracy"]["count"], 2);
+    assert_eq!(answer(&["sweep", text(&plan), "--dry-run"]), "");
+
+    // The authors' grid goes with the authors' recipe: ten rates, four decays.
+    write("fgvc", "vpt --recipe published", "shots = [1]");
+    let candidates = answer(&["sweep", text(&plan), "--dry-run"]);
+    assert_eq!(candidates.lines().count(), 40, "{candidates}");
+    assert!(
+        candidates.contains("1-shots/grid/lr-12.5-wd-0.01"),
+        "{candidates}"
+    );
+    write("fgvc", "vpt", "shots = [1]");
+    let refused = failure(1, &["sweep", text(&plan)]);
+    assert!(refused.contains("--recipe published"), "{refused}");
+    write("vtab", method, "shots = [1]");
+    assert!(failure(1, &["sweep", text(&plan)]).contains("examples = 1000"));
+    write("few-shot", method, rates);
+    assert!(failure(1, &["sweep", text(&plan)]).contains("neither fgvc nor vtab"));
+    let data = demo_data("icon-demo");
+    let both = [
+        "train",
+        "linear-probe",
+        "--data",
+        text(&data),
+        "--learn-from",
+        "train-and-val",
+    ];
+    assert!(failure(1, &both).contains("validation pictures"));
+}
+
 /// A learner that learns gains from labels; with the same labels shuffled among the pictures it falls to chance.
 #[test]
 fn slow_learning_from_labels_helps_and_from_shuffled_labels_does_not() {

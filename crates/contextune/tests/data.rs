@@ -110,6 +110,60 @@ fn shots_beyond_a_class_keep_all_of_it_and_say_so() {
 }
 
 #[test]
+fn a_fixed_sample_is_four_fifths_train_one_fifth_val_and_no_test() {
+    let files: Vec<String> = ["train", "val", "test"]
+        .iter()
+        .flat_map(|split| (0..30).map(move |i| format!("{split}/{}/{i:02}.png", ["a", "b"][i % 2])))
+        .collect();
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    let folder = tree(&files);
+    let dataset = open(&folder).unwrap();
+    let drawn = dataset.fixed_sample(20).unwrap();
+    assert_eq!((drawn.train.len(), drawn.val.len()), (16, 4));
+    assert_eq!(drawn.test, dataset.test);
+    assert_eq!(drawn.warnings, dataset.warnings);
+    let mut all = [names(&drawn, Split::Train), names(&drawn, Split::Val)].concat();
+    assert!(all.iter().any(|name| name.starts_with("val/")), "{all:?}");
+    assert!(!all.iter().any(|name| name.starts_with("test/")), "{all:?}");
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 20);
+    // Always the same: runs of all seeds learn from one sample.
+    assert_eq!(
+        names(&dataset.fixed_sample(20).unwrap(), Split::Train),
+        names(&drawn, Split::Train)
+    );
+    let together = drawn.clone().learning_from_val().unwrap();
+    assert_eq!((together.train.len(), together.val.len()), (20, 0));
+    let whole = dataset.fixed_sample(1000).unwrap();
+    assert_eq!((whole.train.len(), whole.val.len()), (48, 12));
+    let warning = DataWarning::FewerExamples {
+        asked: 1000,
+        there: 60,
+    };
+    assert_eq!(whole.warnings, [warning]);
+    assert_refused(drawn.fixed_sample(1), &["1 example"]);
+
+    // Where val/ serves as the test, nothing of it is learned from.
+    let folder = tree(&[
+        "train/a/1.png",
+        "train/b/1.png",
+        "val/a/2.png",
+        "val/b/2.png",
+    ]);
+    let dataset = open(&folder).unwrap();
+    let names = names(&dataset.fixed_sample(1000).unwrap(), Split::Train);
+    assert!(
+        names.iter().all(|name| name.starts_with("train/")),
+        "{names:?}"
+    );
+    assert_refused(
+        dataset.few_shot(1, 1).unwrap().learning_from_val(),
+        &["test pictures"],
+    );
+}
+
+#[test]
 fn base_and_new_halve_the_classes_and_count_labels_from_zero() {
     let folder = tree(&["c/1.png", "a/1.png", "e/1.png", "b/1.png", "d/1.png"]);
     let dataset = open(&folder).unwrap();

@@ -155,6 +155,7 @@ fn finish(folder: &RunFolder, model: &Model, dataset: &Dataset, context: &Contex
         &accuracy,
         names,
         parameters,
+        folder.prompt_bytes(),
         0.0,
     ))?;
     Ok(accuracy.share())

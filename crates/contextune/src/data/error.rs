@@ -199,6 +199,26 @@ pub enum DataError {
     /// Few-shot sampling of nothing.
     #[error("0 shots leave nothing to learn from: ask for at least 1 picture of each class")]
     NoShots,
+    /// A sample that leaves nothing to choose settings by.
+    #[error(
+        "{} has {count} example(s) to learn from that are not for the test; a sample needs one to learn from and one to choose settings by",
+        path.display()
+    )]
+    TooFewExamples {
+        /// The data set.
+        path: PathBuf,
+        /// How many there are.
+        count: usize,
+    },
+    /// Learning from validation pictures that are the test pictures.
+    #[error(
+        "the validation pictures of {} are its test pictures: what learns from them cannot be measured on them. Learn from train alone, or add a test folder",
+        path.display()
+    )]
+    ValIsTest {
+        /// The data set.
+        path: PathBuf,
+    },
     /// A list of class names that cannot be used.
     #[error("{source_name}: {what}")]
     ClassList {
@@ -272,6 +292,13 @@ pub enum DataWarning {
     },
     /// There is nothing to train on: the data set serves evaluation only.
     NothingToTrain,
+    /// Fewer examples to learn from than asked for: all of them are used.
+    FewerExamples {
+        /// How many were asked for.
+        asked: usize,
+        /// How many there are.
+        there: usize,
+    },
     /// Classes with fewer training examples than shots: all of theirs are used.
     FewerThanShots {
         /// The shots asked for.
@@ -332,6 +359,10 @@ impl fmt::Display for DataWarning {
                     "there are no training examples: this data set can only be evaluated on"
                 )
             }
+            Self::FewerExamples { asked, there } => write!(
+                f,
+                "there are {there} examples to learn from, fewer than {asked}: all of them are used"
+            ),
             Self::FewerThanShots { shots, classes } => {
                 let counts: Vec<_> = classes
                     .iter()

@@ -12,6 +12,7 @@ mod features_file;
 mod features_writer;
 mod few_shot;
 mod few_shot_file;
+mod fixed_sample;
 mod folder_reader;
 mod imagenet;
 mod named_features;
@@ -36,7 +37,7 @@ pub use published::PublishedDataset;
 const PICTURE_EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
 
 /// What an example shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Input {
     /// A picture file.
@@ -68,7 +69,8 @@ pub enum DatasetKind {
 }
 
 /// A part of a data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Split {
     /// To learn from.
     Train,

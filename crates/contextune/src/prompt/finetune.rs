@@ -9,7 +9,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Beginning, Learn, Lesson, MethodError, Prompt, Recipe, TrainingViews};
+use super::{Batch, Beginning, Grid, Learn, Lesson, MethodError, Prompt, Recipe, TrainingViews};
 use crate::backbone::transformer::ADAPTER_REDUCTION;
 use crate::backbone::{ImageTower, ImageTowerConfig, PixelNormalisation, VisionTransformer};
 use crate::features::Sees;
@@ -227,6 +227,15 @@ impl Learn for FinetuneSettings {
                 schedule: Schedule::EpochWarmupCosine { warmup_epochs: 10 },
             },
         }
+    }
+
+    /// The rates of `tune_vtab.py --train-type linear`, and `finetune` for the whole tower (KMnP/vpt).
+    fn published_grid(&self) -> Option<Grid> {
+        let rates: &[f32] = match self.tuned {
+            Tuned::Full => &[0.005, 0.001, 0.0005, 0.0001],
+            _ => &[50.0, 25.0, 10.0, 5.0, 2.5, 1.0, 0.5, 0.25, 0.1, 0.05],
+        };
+        Some(Grid::visual(rates, &self.published(None)))
     }
 
     /// AdamW, whose rates need no grid; chosen on one seed of two tasks of the icon benchmark.

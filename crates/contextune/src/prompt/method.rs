@@ -102,6 +102,11 @@ pub trait Learn {
     /// How the method's authors train it with so many pictures of each class; `None`: with all.
     fn published(&self, shots: Option<usize>) -> Recipe;
 
+    /// The rates that the authors choose from on validation pictures, for their recipe; `None` where they choose none.
+    fn published_grid(&self) -> Option<Grid> {
+        None
+    }
+
     /// What reaches about the same in a fraction of the time: unless the method knows better, as published but on the
     /// pictures as they are, which are encoded once instead of once an epoch.
     fn fast(&self, shots: Option<usize>) -> Recipe {
@@ -239,6 +244,29 @@ impl Recipe {
         Self {
             views: TrainingViews::Whole,
             ..Self::coop(0, 32)
+        }
+    }
+}
+
+/// Rates to choose from; every learning rate goes with every weight decay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grid {
+    /// Highest learning rates.
+    pub learning_rates: Vec<f32>,
+    /// Weight decays; empty: the recipe's.
+    pub weight_decays: Vec<f32>,
+}
+
+impl Grid {
+    /// The grid of VPT and its baselines (KMnP/vpt, tune_vtab.py) for these rates, which are given for 256 pictures in a step
+    /// and used in proportion to the recipe's.
+    pub fn visual(rates: &[f32], recipe: &Recipe) -> Self {
+        let share = recipe
+            .batch_size
+            .map_or(1.0, |pictures| pictures as f32 / 256.0);
+        Self {
+            learning_rates: rates.iter().map(|rate| rate * share).collect(),
+            weight_decays: vec![0.01, 0.001, 0.0001, 0.0],
         }
     }
 }

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::source::framed;
-use super::{Batch, Beginning, Learn, Lesson, MethodError, Prompt, Recipe, TrainingViews};
+use super::{Batch, Beginning, Grid, Learn, Lesson, MethodError, Prompt, Recipe, TrainingViews};
 use crate::backbone::plain::{Insert, Inserts};
 use crate::backbone::{
     ImageTower, ImageTowerConfig, PixelNormalisation, VisionTransformer, VitConfig,
@@ -366,6 +366,12 @@ impl Learn for VptSettings {
                 schedule: Schedule::EpochWarmupCosine { warmup_epochs: 10 },
             },
         }
+    }
+
+    /// The rates of `tune_vtab.py --train-type prompt` (KMnP/vpt).
+    fn published_grid(&self) -> Option<Grid> {
+        let rates = [50.0, 25.0, 10.0, 5.0, 2.5, 1.0, 0.5, 0.25, 0.1, 0.05];
+        Some(Grid::visual(&rates, &self.published(None)))
     }
 
     /// AdamW, whose rate needs no grid; chosen on one seed of two tasks of the icon benchmark.

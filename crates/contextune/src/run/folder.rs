@@ -150,6 +150,12 @@ impl RunFolder {
         self.path.join(PROMPT)
     }
 
+    /// Size of the prompt file; `None` while there is none.
+    pub fn prompt_bytes(&self) -> Option<u64> {
+        let file = fs::metadata(self.prompt_file()).ok()?;
+        Some(file.len())
+    }
+
     fn write_settings(&self, settings: &impl Serialize) -> Result<(), RunError> {
         let path = self.path.join(SETTINGS);
         let text = toml::to_string(settings).map_err(|error| RunError::Damaged {

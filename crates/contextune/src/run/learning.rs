@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::result::available_memory_bytes;
-use super::{RunError, RunFolder, RunResult, Settings};
+use super::{LearnFrom, RunError, RunFolder, RunResult, Settings};
 use crate::data::{DataError, Dataset, Split};
 use crate::features::{EncodingWatcher, ExampleEncoder, FeatureError, LabelledFeatures, Views};
 use crate::model::{Model, ModelError};
@@ -56,8 +56,13 @@ pub enum LearnError {
     #[error("there is nothing to learn from: {0}")]
     NoTraining(FeatureError),
     /// There is nothing to measure on.
-    #[error("there is nothing to measure the accuracy on: {0}")]
-    NoTest(FeatureError),
+    #[error("there is nothing to measure the accuracy on in the {split} split: {source}")]
+    NothingToMeasure {
+        /// The split that was asked for.
+        split: Split,
+        /// Why.
+        source: FeatureError,
+    },
     /// The run folder.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -113,8 +118,8 @@ pub fn learn(
     folder: &RunFolder,
     watcher: &impl RunWatcher,
 ) -> Result<RunResult, LearnError> {
+    settings.check(model)?;
     let method = settings.method.learn();
-    method.check(model)?;
     let sampled = sample(settings, dataset, watcher)?;
     let train = match method.learns() {
         true => features_of(&sampled, settings, encoder, watcher)?,
@@ -213,13 +218,15 @@ pub fn learn(
     };
     file.write(&folder.prompt_file())?; // kept even if there is nothing to measure on
 
-    let test = encoder
-        .labelled(&sampled, sampled.split(Split::Test), Views::Whole, watcher)
-        .map_err(LearnError::NoTest)?;
-    let classes = sampled.class_names.len();
-    let accuracy = accuracy(&*prompt, &file.parameters, &test, classes, model.device())?;
+    let split = settings.measure_on;
+    let measured = encoder
+        .labelled(&sampled, sampled.split(split), Views::Whole, watcher)
+        .map_err(|source| LearnError::NothingToMeasure { split, source })?;
     let names = &sampled.class_names;
-    let result = RunResult::new(settings, &accuracy, names, learned_numbers, seconds);
+    let parameters = &file.parameters;
+    let accuracy = accuracy(&*prompt, parameters, &measured, names.len(), model.device())?;
+    let kept = folder.prompt_bytes();
+    let result = RunResult::new(settings, &accuracy, names, learned_numbers, kept, seconds);
     folder.finish(&result)?;
     Ok(result)
 }
@@ -251,16 +258,25 @@ fn features_of(
         .map_err(LearnError::NoTraining)
 }
 
-/// The few shots, and then the classes, that the settings ask for.
+/// The examples, and then the classes, that the settings ask for.
 fn sample(
     settings: &Settings,
     dataset: &Dataset,
     watcher: &impl EncodingWatcher,
 ) -> Result<Dataset, DataError> {
-    let Some(shots) = settings.shots else {
-        return Ok(dataset.subset(settings.subset));
+    let sampled = match (settings.shots, settings.examples) {
+        (Some(shots), _) => few_shot(dataset, shots, settings.seed, watcher)?,
+        (None, Some(examples)) => {
+            let sampled = dataset.fixed_sample(examples)?;
+            remark_on(dataset, &sampled, watcher);
+            sampled
+        }
+        (None, None) => dataset.clone(),
     };
-    let sampled = few_shot(dataset, shots, settings.seed, watcher)?;
+    let sampled = match settings.learn_from {
+        LearnFrom::Train => sampled,
+        LearnFrom::TrainAndVal => sampled.learning_from_val()?,
+    };
     Ok(sampled.subset(settings.subset))
 }
 
@@ -275,11 +291,15 @@ pub fn few_shot(
     watcher: &impl EncodingWatcher,
 ) -> Result<Dataset, DataError> {
     let sampled = dataset.few_shot(shots, seed)?;
-    // What is unusual about the whole data set was said when it was opened.
+    remark_on(dataset, &sampled, watcher);
+    Ok(sampled)
+}
+
+/// Says what is unusual about a sample; of the whole data set that was said when it was opened.
+fn remark_on(dataset: &Dataset, sampled: &Dataset, watcher: &impl EncodingWatcher) {
     for warning in sampled.warnings.iter().skip(dataset.warnings.len()) {
         watcher.remark(warning.to_string());
     }
-    Ok(sampled)
 }
 
 /// The views to encode for the views to learn from.

@@ -11,4 +11,4 @@ pub use folder::{RunError, RunFolder};
 pub use learned::Learned;
 pub use learning::{LearnError, RunWatcher, encoder, few_shot, learn, training_features};
 pub use result::{RunResult, peak_memory_bytes, per_class};
-pub use settings::{RecipeName, Settings};
+pub use settings::{LearnFrom, RecipeName, Settings};

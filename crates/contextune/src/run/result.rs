@@ -6,28 +6,38 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::data::distinct_names;
+use crate::data::{Split, distinct_names};
 use crate::evaluate::Accuracy;
 
-/// The outcome of a run on the test split; `result.json`.
+/// The outcome of a run on the split that it is measured on, the test split unless its settings say otherwise;
+/// `result.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunResult {
     /// Method, as on the command line.
     pub method: String,
-    /// Share of the test pictures that were classified rightly.
+    /// The split.
+    #[serde(default = "super::settings::test_split")]
+    pub split: Split,
+    /// Share of its pictures that were classified rightly.
     pub accuracy: f32,
-    /// The same for each class, by its [distinct name](distinct_names); classes without test pictures are left out.
+    /// The same for each class, by its [distinct name](distinct_names); classes without pictures are left out.
     pub per_class: BTreeMap<String, f32>,
     /// How it was trained: `published`, `fast`, or one of them with what was changed; `imported` if other code did it.
     pub recipe: String,
     /// Training pictures for each class; absent: all.
     pub shots: Option<usize>,
+    /// Pictures of all classes together, to learn from and to choose by; absent: all.
+    #[serde(default)]
+    pub examples: Option<usize>,
     /// Seed of everything random in the run.
     pub seed: u64,
     /// Which classes: all, base or new.
     pub subset: String,
     /// Learned numbers.
     pub parameters: usize,
+    /// Size of the prompt file, all that is kept beside the model, in bytes.
+    #[serde(default)]
+    pub prompt_bytes: Option<u64>,
     /// Seconds of training in this program, without encoding and evaluation; 0 for an imported prompt.
     pub train_seconds: f64,
     /// Largest resident memory of the process so far, in bytes; absent where the system does not tell.
@@ -35,23 +45,27 @@ pub struct RunResult {
 }
 
 impl RunResult {
-    /// What a run of `settings` came to on a test split of `class_names`, at this moment.
+    /// What a run of `settings` came to on a split of `class_names`, at this moment; `prompt_bytes` is the size of its file.
     pub fn new(
         settings: &Settings,
         accuracy: &Accuracy,
         class_names: &[String],
         parameters: usize,
+        prompt_bytes: Option<u64>,
         train_seconds: f64,
     ) -> Self {
         Self {
             method: settings.method.name(),
+            split: settings.measure_on,
             accuracy: accuracy.share(),
             per_class: per_class(accuracy, class_names),
             recipe: settings.recipe_name(),
             shots: settings.shots,
+            examples: settings.examples,
             seed: settings.seed,
             subset: settings.subset.to_string(),
             parameters,
+            prompt_bytes,
             train_seconds,
             peak_memory_bytes: peak_memory_bytes(),
         }

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::Activation;
-use crate::data::Subset;
+use crate::data::{Split, Subset};
 use crate::features::EncodingOptions;
-use crate::model::ModelOptions;
+use crate::model::{Model, ModelOptions};
 use crate::prompt::coop::InitialContext;
-use crate::prompt::{Method, Recipe};
+use crate::prompt::{Method, MethodError, Recipe};
 
 /// All settings of a run, resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,15 @@ pub struct Settings {
     /// Training pictures of each class; absent: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shots: Option<usize>,
+    /// Pictures of all classes together, four fifths to learn from and one to choose by; absent: as the data set has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub examples: Option<usize>,
+    /// Which splits are learned from.
+    #[serde(default)]
+    pub learn_from: LearnFrom,
+    /// The split that the result is measured on.
+    #[serde(default = "test_split")]
+    pub measure_on: Split,
     /// Seed of everything random.
     pub seed: u64,
     /// Which classes.
@@ -47,6 +56,21 @@ pub struct Settings {
     pub initial: InitialContext,
     /// How it is learned.
     pub training: Recipe,
+}
+
+/// Which splits are learned from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LearnFrom {
+    /// The training split.
+    #[default]
+    Train,
+    /// The validation split as well, once it has served to choose settings by.
+    TrainAndVal,
+}
+
+pub(super) fn test_split() -> Split {
+    Split::Test
 }
 
 /// Where training settings come from.
@@ -79,6 +103,9 @@ impl Settings {
             data: Some(data),
             imported: None,
             shots,
+            examples: None,
+            learn_from: LearnFrom::Train,
+            measure_on: Split::Test,
             seed: 1,
             subset: Subset::All,
             exif: false,
@@ -99,6 +126,26 @@ impl Settings {
             imported: Some(checkpoint),
             ..Self::new(PathBuf::new(), method, None, RecipeName::Published)
         }
+    }
+
+    /// Refuses settings that exclude each other or do not fit the model, before any picture is read.
+    ///
+    /// # Errors
+    /// [`MethodError::Combination`], and what the method reports.
+    pub fn check(&self, model: &Model) -> Result<(), MethodError> {
+        let method = self.method.learn();
+        method.check(model)?;
+        if self.learn_from == LearnFrom::TrainAndVal {
+            if self.measure_on != Split::Test {
+                let problem = "what learns from the validation pictures cannot be measured on them: measure on the test split";
+                return Err(MethodError::Combination(problem.into()));
+            }
+            if method.uses_validation() {
+                let problem = "this method chooses its settings by the validation pictures, so it cannot learn from them: learn from train alone";
+                return Err(MethodError::Combination(problem.into()));
+            }
+        }
+        Ok(())
     }
 
     /// The recipe as results name it: one that was changed is never called as it was.

@@ -38,9 +38,15 @@ pub struct Experiment {
     /// Pictures of each class; none: all.
     #[serde(default)]
     pub shots: Vec<usize>,
-    /// Seeds.
-    #[serde(default = "published_seeds")]
-    pub seeds: Vec<u64>,
+    /// Seeds; without them those that the protocol was published with.
+    seeds: Option<Vec<u64>>,
+    /// Rates to choose from on validation pictures; without them those of the method's authors.
+    pub learning_rates: Option<Vec<f32>>,
+    /// Weight decays to choose from with them; without them those of the method's authors, or the recipe's with
+    /// `learning_rates`.
+    pub weight_decays: Option<Vec<f32>>,
+    /// For the VTAB protocol: pictures of all classes together, without it 1000.
+    examples: Option<usize>,
 }
 
 /// What is measured.
@@ -54,10 +60,18 @@ pub enum Protocol {
     BaseToNew,
     /// Learned on one data set, measured on others.
     Transfer,
+    /// Rates chosen on the validation split, then measured on the test split.
+    Fgvc,
+    /// A sample of 1,000 pictures: rates chosen on a fifth of it, then learned from all of it and measured on the test
+    /// split (Zhai et al. 2019, "A Large-scale Study of Representation Learning with the Visual Task Adaptation Benchmark").
+    Vtab,
 }
 
-fn published_seeds() -> Vec<u64> {
-    vec![1, 2, 3]
+impl Protocol {
+    /// Whether rates are chosen on validation pictures.
+    pub fn chooses(self) -> bool {
+        matches!(self, Self::Fgvc | Self::Vtab)
+    }
 }
 
 impl Plan {
@@ -91,7 +105,18 @@ impl Plan {
             let lists = [
                 ("data", experiment.data.is_empty()),
                 ("methods", experiment.methods.is_empty()),
-                ("seeds", experiment.seeds.is_empty()),
+                ("seeds", experiment.seeds().is_empty()),
+                (
+                    "learning-rates",
+                    experiment
+                        .learning_rates
+                        .as_ref()
+                        .is_some_and(Vec::is_empty),
+                ),
+                (
+                    "weight-decays",
+                    experiment.weight_decays.as_ref().is_some_and(Vec::is_empty),
+                ),
             ];
             if let Some((list, _)) = lists.iter().find(|(_, empty)| *empty) {
                 bail!("{title:?} lists no {list}");
@@ -100,12 +125,32 @@ impl Plan {
                 (Protocol::Transfer, true) => {
                     bail!("{title:?} lists no data sets to transfer to: add to = [\"…\"]")
                 }
-                (Protocol::FewShot | Protocol::BaseToNew, false) => {
+                (Protocol::Transfer, false) | (_, true) => {}
+                (_, false) => {
                     bail!(
                         "{title:?} lists data sets to transfer to, but its protocol is not transfer"
                     )
                 }
-                _ => {}
+            }
+            let rates = experiment.learning_rates.is_some() || experiment.weight_decays.is_some();
+            if rates && !experiment.protocol.chooses() {
+                bail!(
+                    "{title:?} lists rates to choose from, but its protocol is neither fgvc nor vtab"
+                );
+            }
+            match (
+                experiment.protocol,
+                experiment.examples,
+                experiment.shots.is_empty(),
+            ) {
+                (Protocol::Vtab, _, false) => bail!(
+                    "{title:?} lists shots, but the protocol vtab draws examples = 1000 of all classes together"
+                ),
+                (Protocol::Vtab, Some(0..2), _) => bail!("{title:?} needs at least 2 examples"),
+                (Protocol::Vtab, _, _) | (_, None, _) => {}
+                (_, Some(_), _) => {
+                    bail!("{title:?} lists a number of examples, but its protocol is not vtab")
+                }
             }
             if experiment.shots.contains(&0) {
                 bail!("{title:?} asks for 0 shots: leave shots out to learn from all pictures");
@@ -116,11 +161,33 @@ impl Plan {
 }
 
 impl Experiment {
+    /// Seeds, the first of them to choose rates by.
+    pub fn seeds(&self) -> Vec<u64> {
+        let published = || match self.protocol {
+            Protocol::Vtab => vec![42, 44, 82, 100, 800], // KMnP/vpt, tune_vtab.py
+            _ => vec![1, 2, 3],
+        };
+        self.seeds.clone().unwrap_or_else(published)
+    }
+
+    /// Pictures of all classes together; `None` is all.
+    pub fn examples(&self) -> Option<usize> {
+        match self.protocol {
+            Protocol::Vtab => Some(self.examples.unwrap_or(1000)),
+            _ => None,
+        }
+    }
+
+    /// Whether the validation pictures are learned from once the rates are chosen.
+    pub fn refits(&self) -> bool {
+        self.protocol == Protocol::Vtab
+    }
+
     /// The classes to learn.
     pub fn subset(&self) -> Subset {
         match self.protocol {
             Protocol::BaseToNew => Subset::Base,
-            Protocol::FewShot | Protocol::Transfer => Subset::All,
+            _ => Subset::All,
         }
     }
 

@@ -1,14 +1,18 @@
 //! The results of a plan as tables: text to read, CSV for other programs, JSON with everything.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use contextune::evaluate::{Spread, harmonic_mean};
+use contextune::run::RunResult;
 use serde::Serialize;
 
+use super::grid::Choice;
+use super::measure::Measured;
 use super::plan::{Experiment, Plan, Protocol};
-use super::{Measured, data_name};
+use super::{Cell, data_name};
 
 /// One table for each experiment and data set.
 #[derive(Debug, Serialize)]
@@ -37,10 +41,16 @@ struct Entry {
     accuracy: Option<Spread>,
     /// Training seconds over seeds.
     seconds: Option<Spread>,
+    /// Learned numbers.
+    parameters: Option<usize>,
+    /// Bytes of the file that keeps what was learned.
+    prompt_bytes: Option<u64>,
+    /// The rates that were chosen on validation pictures.
+    chosen: Option<Choice>,
 }
 
 /// The tables of a plan.
-pub fn tables(plan: &Plan, measured: &Measured) -> Vec<Table> {
+pub fn tables(plan: &Plan, measured: &Measured, chosen: &BTreeMap<Cell, Choice>) -> Vec<Table> {
     let mut tables = Vec::new();
     for (e, experiment) in plan.experiments.iter().enumerate() {
         for (d, data) in experiment.data.iter().enumerate() {
@@ -50,7 +60,9 @@ pub fn tables(plan: &Plan, measured: &Measured) -> Vec<Table> {
                     method: method.clone(),
                     entries: entries
                         .flat_map(|(s, shots)| {
-                            entries_of(experiment, measured, (e, d, m, s), shots)
+                            let cell = (e, d, m, s);
+                            let chosen = chosen.get(&cell).copied();
+                            entries_of(experiment, measured, cell, shots, chosen)
                         })
                         .collect(),
                 }
@@ -69,42 +81,93 @@ pub fn tables(plan: &Plan, measured: &Measured) -> Vec<Table> {
 fn entries_of(
     experiment: &Experiment,
     measured: &Measured,
-    cell: (usize, usize, usize, usize),
+    cell: Cell,
     shots: Option<usize>,
+    chosen: Option<Choice>,
 ) -> Vec<Entry> {
-    let spread = |values: Option<&Vec<f64>>| values.and_then(|values| Spread::of(values));
-    let own = spread(measured.own.get(&cell));
-    let entry = |what: &str, accuracy, seconds| Entry {
+    let results = measured.results.get(&cell).map_or(&[][..], Vec::as_slice);
+    let spread = |value: fn(&RunResult) -> f64| {
+        let values: Vec<f64> = results.iter().map(value).collect();
+        Spread::of(&values)
+    };
+    let accuracy = spread(|result| 100.0 * f64::from(result.accuracy));
+    let own = |what: &str| Entry {
         shots,
         what: what.into(),
         accuracy,
-        seconds,
+        seconds: spread(|result| result.train_seconds),
+        parameters: results.first().map(|result| result.parameters),
+        prompt_bytes: results.first().and_then(|result| result.prompt_bytes),
+        chosen,
     };
-    let seconds = spread(measured.seconds.get(&cell));
-    let other = |place| spread(measured.others.get(&(cell, place)));
+    let other = |what: &str, accuracy| Entry {
+        shots,
+        what: what.into(),
+        accuracy,
+        seconds: None,
+        parameters: None,
+        prompt_bytes: None,
+        chosen: None,
+    };
+    let elsewhere = |place| {
+        let values = measured.others.get(&(cell, place));
+        values.and_then(|values| Spread::of(values))
+    };
     match experiment.protocol {
-        Protocol::FewShot => vec![entry("test", own, seconds)],
+        Protocol::FewShot | Protocol::Fgvc | Protocol::Vtab => vec![own("test")],
         Protocol::BaseToNew => {
-            let new = other(0);
+            let new = elsewhere(0);
             // As published: of the two means, not the mean over seeds.
-            let both = own.zip(new).map(|(base, new)| Spread {
+            let both = accuracy.zip(new).map(|(base, new)| Spread {
                 mean: harmonic_mean(base.mean, new.mean),
                 deviation: 0.0,
                 count: base.count,
             });
-            vec![
-                entry("base", own, seconds),
-                entry("new", new, None),
-                entry("H", both, None),
-            ]
+            vec![own("base"), other("new", new), other("H", both)]
         }
         Protocol::Transfer => {
-            let mut entries = vec![entry("test", own, seconds)];
+            let mut entries = vec![own("test")];
             for (place, data) in experiment.to.iter().enumerate() {
-                entries.push(entry(&data_name(data), other(place), None));
+                entries.push(other(&data_name(data), elsewhere(place)));
             }
             entries
         }
+    }
+}
+
+/// What learning costs: names of columns.
+fn costs_columns(protocol: Protocol) -> Vec<String> {
+    let mut columns = vec!["learned", "kB", "s"];
+    if protocol.chooses() {
+        columns.extend(["rate", "decay"]);
+    }
+    columns.into_iter().map(str::to_owned).collect()
+}
+
+impl Row {
+    /// The values of [`costs_columns`], with the most shots.
+    fn costs(&self, protocol: Protocol) -> Vec<String> {
+        let dearest = self.entries.iter().rfind(|entry| entry.seconds.is_some());
+        let Some(entry) = dearest else {
+            return vec!["–".to_owned(); costs_columns(protocol).len()];
+        };
+        let rates = entry.chosen.map(|choice| choice.rates);
+        let mut costs = vec![
+            entry.parameters.map(|count| count.to_string()),
+            entry
+                .prompt_bytes
+                .map(|bytes| bytes.div_ceil(1000).to_string()),
+            entry.seconds.map(|seconds| format!("{:.1}", seconds.mean)),
+        ];
+        if protocol.chooses() {
+            costs.push(rates.map(|rates| rates.learning_rate.to_string()));
+            costs.push(rates.and_then(|rates| Some(rates.weight_decay?.to_string())));
+        }
+        let dash = || "–".to_owned();
+        costs
+            .into_iter()
+            .map(|cost| cost.unwrap_or_else(dash))
+            .collect()
     }
 }
 
@@ -134,17 +197,27 @@ pub fn text(tables: &[Table]) -> String {
     for table in tables {
         let _ = writeln!(
             text,
-            "\n{}: {} (accuracy in %, mean ± deviation over seeds)",
+            "\n{}: {} (accuracy in %, mean ± deviation over seeds; numbers learned, kB kept, seconds of training)",
             table.title, table.data
         );
         let mut lines: Vec<Vec<String>> = Vec::new();
         if let Some(row) = table.rows.first() {
             let columns = row.entries.iter().map(Entry::column);
-            lines.push(std::iter::once(String::new()).chain(columns).collect());
+            let name = std::iter::once(String::new());
+            lines.push(
+                name.chain(columns)
+                    .chain(costs_columns(table.protocol))
+                    .collect(),
+            );
         }
         for row in &table.rows {
             let entries = row.entries.iter().map(Entry::text);
-            lines.push(std::iter::once(row.method.clone()).chain(entries).collect());
+            let name = std::iter::once(row.method.clone());
+            lines.push(
+                name.chain(entries)
+                    .chain(row.costs(table.protocol))
+                    .collect(),
+            );
         }
         let widths: Vec<usize> = (0..lines.first().map_or(0, Vec::len))
             .map(|column| {
@@ -170,24 +243,27 @@ pub fn text(tables: &[Table]) -> String {
 
 /// Writes summary.txt, summary.csv and summary.json.
 pub fn write(out: &Path, tables: &[Table]) -> Result<()> {
-    let mut csv = String::from("title,data,method,shots,what,mean,deviation,seeds,train_seconds\n");
+    let mut csv = String::from(
+        "title,data,method,shots,what,mean,deviation,seeds,train_seconds,parameters,prompt_bytes,learning_rate,weight_decay\n",
+    );
     for table in tables {
         for row in &table.rows {
             for entry in &row.entries {
-                let number =
-                    |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
+                let rates = entry.chosen.map(|choice| choice.rates);
                 let fields = [
                     quoted(&table.title),
                     quoted(&table.data),
                     quoted(&row.method),
-                    entry.shots.map_or(String::new(), |shots| shots.to_string()),
+                    cell(entry.shots),
                     quoted(&entry.what),
-                    number(entry.accuracy.map(|spread| spread.mean)),
-                    number(entry.accuracy.map(|spread| spread.deviation)),
-                    entry
-                        .accuracy
-                        .map_or(String::new(), |spread| spread.count.to_string()),
-                    number(entry.seconds.map(|spread| spread.mean)),
+                    cell(entry.accuracy.map(|spread| spread.mean)),
+                    cell(entry.accuracy.map(|spread| spread.deviation)),
+                    cell(entry.accuracy.map(|spread| spread.count)),
+                    cell(entry.seconds.map(|spread| spread.mean)),
+                    cell(entry.parameters),
+                    cell(entry.prompt_bytes),
+                    cell(rates.map(|rates| rates.learning_rate)),
+                    cell(rates.and_then(|rates| rates.weight_decay)),
                 ];
                 csv.push_str(&fields.join(","));
                 csv.push('\n');
@@ -204,6 +280,11 @@ pub fn write(out: &Path, tables: &[Table]) -> Result<()> {
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// A number in a CSV file, if there is one.
+fn cell(value: Option<impl ToString>) -> String {
+    value.map_or(String::new(), |value| value.to_string())
 }
 
 /// A field of a CSV file (RFC 4180).

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
-use contextune::data::{Dataset, Subset};
+use contextune::data::{Dataset, Split, Subset};
 use contextune::model::Model;
 use contextune::objective::label_map::LabelMapping;
 use contextune::prompt::clip_adapter::ClipAdapterSettings;
@@ -26,7 +26,7 @@ use contextune::prompt::tip_adapter::{TipAdapterFSettings, TipAdapterSettings};
 use contextune::prompt::vpt::{Depth, Location, Pooling, VptSettings};
 use contextune::prompt::zeroshot::ZeroShotSettings;
 use contextune::prompt::{Method, TrainingViews};
-use contextune::run::{RecipeName, RunFolder, Settings};
+use contextune::run::{LearnFrom, RecipeName, RunFolder, Settings};
 use contextune::text::TemplateSet;
 use contextune::train::Optimizer;
 use serde::de::DeserializeOwned;
@@ -334,6 +334,16 @@ pub(super) struct CommonArguments {
     /// Training pictures of each class, drawn as the official code draws them; without it all.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     shots: Option<u32>,
+    /// Draw so many pictures of all classes together, the same for every seed: four fifths to learn from, one to choose
+    /// settings by (VTAB-1k: 1000).
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..), conflicts_with = "shots")]
+    examples: Option<u32>,
+    /// Which pictures to learn from: train, or those to choose settings by as well.
+    #[arg(long, default_value = "train", value_parser = named::<LearnFrom>, value_name = "train|train-and-val")]
+    learn_from: LearnFrom,
+    /// Which pictures to measure the result on: test, or val to choose settings by it.
+    #[arg(long, default_value = "test", value_parser = measured_split, value_name = "test|val")]
+    measure_on: Split,
     /// Seed of everything random.
     #[arg(long, default_value_t = 1)]
     pub(super) seed: u64,
@@ -433,6 +443,14 @@ fn batch_size(text: &str) -> Result<BatchSize, String> {
             Ok(size) if size > 0 => Ok(BatchSize(Some(size))),
             _ => Err("a batch size is a positive number or \"full\"".into()),
         },
+    }
+}
+
+/// A split that a result may be measured on.
+fn measured_split(name: &str) -> Result<Split, String> {
+    match crate::examples::split(name) {
+        Ok(Split::Train) | Err(_) => Err("a result is measured on test or val".into()),
+        split => split,
     }
 }
 
@@ -634,6 +652,9 @@ impl Arguments {
         let mut settings = Settings {
             model: common.model.model.as_deref().map(absolute_model),
             activation: common.model.activation.map(Into::into),
+            examples: common.examples.map(|examples| examples as usize),
+            learn_from: common.learn_from,
+            measure_on: common.measure_on,
             seed: common.seed,
             subset: common.subset,
             exif: common.pictures.exif,

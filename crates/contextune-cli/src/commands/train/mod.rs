@@ -24,6 +24,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     if let Some(file) = &dataset.features {
         run::encoder(&settings, &model, None)?.check(file)?;
     }
+    settings.check(&model)?;
     let folder = common.folder(&settings)?;
     let result = learn(&settings, &dataset, &model, &folder, context)?;
     print(&result, &folder, common.json)
@@ -64,11 +65,17 @@ pub fn print(result: &RunResult, folder: &RunFolder, json: bool) -> Result<()> {
     if json {
         println!("{}", serde_json::to_string(result)?);
     } else {
+        let kept = match result.prompt_bytes {
+            Some(bytes) => format!(" in a file of {} kB", bytes.div_ceil(1000)),
+            None => String::new(),
+        };
         println!(
-            "{}: {:.1} % on the test split, {} learned numbers, {:.1} s of training; the run is in {}",
+            "{}: {:.1} % on the {} split, {} learned numbers{}, {:.1} s of training; the run is in {}",
             result.method,
             100.0 * result.accuracy,
+            result.split,
             result.parameters,
+            kept,
             result.train_seconds,
             folder.path().display()
         );

@@ -1,0 +1,197 @@
+//! The runs of a plan: settings as `contextune train` would make them, and the folder each has.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use contextune::data::Subset;
+use contextune::run::{RunFolder, RunResult, Settings};
+use serde::Serialize;
+
+use super::{Sweep, data_name};
+use crate::commands::train;
+
+/// One run of a plan.
+pub struct Job {
+    pub data: PathBuf,
+    pub settings: Settings,
+    pub folder: PathBuf,
+}
+
+impl Job {
+    /// Whether the run is not finished; a run of other settings in its place is an error.
+    pub fn is_missing(&self) -> Result<bool> {
+        if !self.folder.exists() {
+            return Ok(true);
+        }
+        let folder = RunFolder::open(&self.folder)?;
+        if folder.settings::<Settings>()? != self.settings {
+            bail!(
+                "{} holds a run with other settings than the plan's: choose another out, or remove the folder",
+                self.folder.display()
+            );
+        }
+        Ok(folder.result::<RunResult>()?.is_none())
+    }
+}
+
+/// A run as a plan names it.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Run<'a> {
+    pub data: &'a Path,
+    pub method: &'a str,
+    /// Pictures of each class; absent: all.
+    pub shots: Option<usize>,
+    /// Pictures of all classes together, to learn from and to choose by; absent: all.
+    pub examples: Option<usize>,
+    pub seed: u64,
+    pub subset: Subset,
+    pub role: Role,
+}
+
+/// What a run is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Role {
+    /// To be measured on the test split, trained at the rates of its method.
+    Plain,
+    /// To be measured on the validation split, so that rates can be chosen.
+    Candidate(Rates),
+    /// To be measured on the test split, trained at the rates that were chosen.
+    Chosen {
+        rates: Rates,
+        /// On the validation pictures as well.
+        refit: bool,
+    },
+}
+
+/// A point of a grid.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Rates {
+    pub learning_rate: f32,
+    /// Absent: the recipe's.
+    pub weight_decay: Option<f32>,
+}
+
+impl Run<'_> {
+    /// Its settings, as `contextune train` would make them, and its folder.
+    pub fn job(&self, sweep: &Sweep<'_>) -> Result<Job> {
+        let mut settings = self.settings(sweep)?;
+        if !settings.method.learn().learns() && *self != self.nothing_learned() {
+            settings = self.nothing_learned().settings(sweep)?;
+        }
+        let shots = match (settings.shots, settings.examples) {
+            (Some(shots), _) => format!("{shots}-shots"),
+            (None, Some(examples)) => format!("{examples}-examples"),
+            (None, None) => "all-shots".into(),
+        };
+        let subset = match self.subset {
+            Subset::All => String::new(),
+            subset => format!("-{subset}"),
+        };
+        let last = match self.role {
+            Role::Candidate(rates) => format!("grid/{rates}"),
+            Role::Plain | Role::Chosen { .. } => format!("seed-{}", settings.seed),
+        };
+        let folder = sweep
+            .plan
+            .out
+            .join(data_name(self.data))
+            .join(folder_name(self.method))
+            .join(format!("{shots}{subset}"))
+            .join(last);
+        Ok(Job {
+            data: self.data.to_owned(),
+            settings,
+            folder,
+        })
+    }
+
+    /// Where nothing is learned, one run is all runs.
+    fn nothing_learned(&self) -> Self {
+        Self {
+            shots: None,
+            examples: None,
+            seed: 1,
+            role: Role::Plain,
+            ..*self
+        }
+    }
+
+    /// Its settings.
+    pub fn settings(&self, sweep: &Sweep<'_>) -> Result<Settings> {
+        let mut words: Vec<String> = vec!["train".into()];
+        words.extend(split_words(self.method)?);
+        let mut option = |name: &str, value: String| words.extend([format!("--{name}"), value]);
+        option("data", self.data.display().to_string());
+        option("seed", self.seed.to_string());
+        option("subset", self.subset.to_string());
+        if let Some(shots) = self.shots {
+            option("shots", shots.to_string());
+        }
+        if let Some(examples) = self.examples {
+            option("examples", examples.to_string());
+        }
+        if let Some(model) = &sweep.plan.model {
+            option("model", model.clone());
+        }
+        if let Role::Candidate(rates) | Role::Chosen { rates, .. } = self.role {
+            option("lr", rates.learning_rate.to_string());
+            if let Some(decay) = rates.weight_decay {
+                option("weight-decay", decay.to_string());
+            }
+        }
+        match self.role {
+            Role::Candidate(_) => option("measure-on", "val".into()),
+            Role::Chosen { refit: true, .. } => option("learn-from", "train-and-val".into()),
+            Role::Plain | Role::Chosen { refit: false, .. } => {}
+        }
+        train::settings_of(&words, sweep.model, &sweep.datasets[self.data])
+            .with_context(|| format!("the method {:?} of the plan", self.method))
+    }
+}
+
+impl std::fmt::Display for Rates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "lr-{}", self.learning_rate)?;
+        match self.weight_decay {
+            Some(decay) => write!(f, "-wd-{decay}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Words as a shell splits them, as far as quotes go.
+fn split_words(text: &str) -> Result<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for character in text.chars() {
+        match (quote, character) {
+            (Some(open), _) if character == open => quote = None,
+            (Some(_), _) => word.get_or_insert_default().push(character),
+            (None, '"' | '\'') => {
+                word.get_or_insert_default();
+                quote = Some(character);
+            }
+            (None, _) if character.is_whitespace() => words.extend(word.take()),
+            (None, _) => word.get_or_insert_default().push(character),
+        }
+    }
+    if quote.is_some() {
+        bail!("{text:?} opens a quote and does not close it");
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+/// A method with its options as the name of a folder.
+fn folder_name(method: &str) -> String {
+    let mut name = String::new();
+    for character in method.chars() {
+        match character.is_alphanumeric() || character == '.' {
+            true => name.push(character),
+            false if !name.is_empty() && !name.ends_with('-') => name.push('-'),
+            false => {}
+        }
+    }
+    name.trim_end_matches('-').to_owned()
+}
