@@ -32,6 +32,10 @@ fn what_is_learned_on_the_image_side_is_measured_and_used() {
     let run = folder.path().join("run");
     let picture = any_picture(&data.join("images"));
     let classifier = golden("efficientnet_tiny.pth");
+    let side = format!(
+        "finetune --tune side --init {}",
+        text(&golden("alexnet_tiny.pth"))
+    );
     let labels = format!("reprogram --side 28 --model {}", text(&classifier));
     let given = format!(
         "pixel --label-map 9,8,7,6,5,4,3,2,1,0 --model {}",
@@ -47,6 +51,8 @@ fn what_is_learned_on_the_image_side_is_measured_and_used() {
         "finetune --tune mlp-3",
         "finetune --tune bias",
         "finetune --tune adapter",
+        &side,
+        "vpt --initial class-tokens-without-last",
         &labels,
         &given,
     ] {
@@ -112,6 +118,22 @@ fn what_cannot_be_learned_on_the_image_side_says_why() {
         ),
         (with("coop", &vision), "it knows no words"),
         ("finetune --tune partial-9".into(), "the tower has 5"),
+        (
+            with("finetune --tune side", &vision),
+            "the side network needs pictures of 63 pixels",
+        ),
+        (
+            format!("finetune --tune side --init {}", text(&classifier)),
+            "has no tensor features.0.bias",
+        ),
+        (
+            "vpt --initial final-class-token --depth shared".into(),
+            "shallow or deep",
+        ),
+        (
+            "vpt --initial final-class-token --tokens 3".into(),
+            "leave --tokens out",
+        ),
     ] {
         let refused = failure(1, &train(&line, &data, &run));
         assert!(refused.contains(reason), "{line}: {refused}");
@@ -124,6 +146,10 @@ fn what_cannot_be_learned_on_the_image_side_says_why() {
         ("vpt --location nowhere", "expected one of"),
         ("finetune --tune everything", "what learns is"),
         ("vpt --location add --tokens 3", "leave --tokens out"),
+        (
+            "finetune --init weights.pth",
+            "--init goes with --tune side",
+        ),
     ] {
         let refused = failure(2, &train(line, &data, &run));
         assert!(refused.contains(reason), "{line}: {refused}");

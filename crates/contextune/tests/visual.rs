@@ -5,17 +5,17 @@ mod common;
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{Golden, TOLERANCE, assert_values_close, elements, golden};
 use contextune::backbone::ImageTower;
-use contextune::checkpoint::Normalization;
+use contextune::checkpoint::{self, Normalization};
 use contextune::features::LabelledFeatures;
 use contextune::model::{Model, ModelOptions};
-use contextune::objective::similarity;
+use contextune::objective::{linear_head, similarity};
 use contextune::prompt::coop::InitialContext;
 use contextune::prompt::finetune::{FinetuneSettings, Tuned};
 use contextune::prompt::pixel::{PixelSettings, Place};
 use contextune::prompt::source::Target;
-use contextune::prompt::vpt::{Depth, Location, Pooling, VptSettings};
-use contextune::prompt::{Batch, Learn, Lesson};
-use contextune::train::Parameters;
+use contextune::prompt::vpt::{Depth, InitialPrompts, Location, Pooling, VptSettings};
+use contextune::prompt::{Batch, Learn, Lesson, side};
+use contextune::train::{Parameters, StepOutcome};
 
 /// What the official checkpoints call everything that belongs to the transformer.
 const OFFICIAL: &str = "transformer.";
@@ -46,6 +46,46 @@ fn pixels(golden: &Golden, normalization: Normalization, device: &Device) -> Ten
     Tensor::from_data(TensorData::new(values, [shape[0], 3 * size]), device)
 }
 
+/// The golden pictures and their labels as a step of training.
+fn batch(golden: &Golden, normalization: Normalization, device: &Device) -> Batch {
+    let labels = golden.integers("labels");
+    let count = labels.len();
+    Batch {
+        image_features: pixels(golden, normalization, device),
+        labels: Tensor::from_data(TensorData::new(labels, [count]), device),
+        seed: 1,
+        step: 0,
+    }
+}
+
+/// The same as a data set to learn from.
+fn examples(golden: &Golden, device: &Device) -> LabelledFeatures {
+    let pixels = pixels(golden, Normalization::IMAGENET, device);
+    let labels = golden.integers("labels");
+    let labels = labels.iter().map(|&label| label as usize).collect();
+    LabelledFeatures::new(&elements(pixels.clone()), pixels.dims()[1], 1, labels)
+}
+
+/// Six classes without names.
+fn class_names() -> Vec<String> {
+    (0..6).map(|class| class.to_string()).collect()
+}
+
+fn lesson<'a>(
+    model: &'a Model,
+    train: &'a LabelledFeatures,
+    class_names: &'a [String],
+) -> Lesson<'a> {
+    Lesson {
+        model,
+        class_names,
+        train,
+        val: None,
+        initial: &InitialContext::Random,
+        seed: 7,
+    }
+}
+
 /// Logits, and the gradients of what is learned, of one official variant.
 fn assert_variant(case: &str, settings: &VptSettings) {
     let device = Device::flex();
@@ -69,15 +109,9 @@ fn assert_variant(case: &str, settings: &VptSettings) {
         let (values, shape) = golden.values(name);
         parameters.insert_data(name, &shape, values, &device);
     }
-    let names: Vec<String> = (0..6).map(|class| class.to_string()).collect();
-    let prompt = settings.open(&model, &names, &parameters, None).unwrap();
-    let labels = golden.integers("labels");
-    let batch = Batch {
-        image_features: pixels(&golden, Normalization::IMAGENET, &device),
-        labels: Tensor::from_data(TensorData::new(labels.clone(), [labels.len()]), &device),
-        seed: 1,
-        step: 0,
-    };
+    let prompt = settings.open(&model, &class_names(), &parameters, None);
+    let prompt = prompt.unwrap();
+    let batch = batch(&golden, Normalization::IMAGENET, &device);
     let logits = prompt.logits(&parameters, batch.image_features.clone());
     golden.assert_close(&format!("{case}.logits"), logits.unwrap(), TOLERANCE);
 
@@ -121,6 +155,86 @@ fn a_vision_transformer_from_jax_encodes_as_the_official_one() {
     golden.assert_close("base.encoded", rows, TOLERANCE);
     let resized = tower.positions(6).unsqueeze::<3>();
     golden.assert_close("resized_position_embedding_48px", resized, TOLERANCE);
+}
+
+/// One prompt for each class, from what the frozen tower makes of the class token of its pictures.
+#[test]
+fn prompts_begin_from_class_tokens() {
+    let device = Device::flex();
+    let golden = Golden::open("vpt.safetensors");
+    let model = vision_transformer(&device);
+    let (examples, names) = (examples(&golden, &device), class_names());
+    let lesson = lesson(&model, &examples, &names);
+    let begin = |initial| {
+        let settings = VptSettings {
+            tokens: 6,
+            initial,
+            ..VptSettings::default()
+        };
+        settings.begin(&lesson).unwrap().parameters
+    };
+    // Prompts of all layers, one behind the other, [layers · 6 · d].
+    let prompts = |initial| {
+        let parameters = begin(initial);
+        let first = elements(parameters.get::<3>("prompt_embeddings").unwrap());
+        let deep = elements(parameters.get::<3>("deep_prompt_embeddings").unwrap());
+        [first, deep].concat()
+    };
+    let last = prompts(InitialPrompts::FinalClassToken);
+    let leaving = prompts(InitialPrompts::ClassTokensWithoutFirst);
+    let entering = prompts(InitialPrompts::ClassTokensWithoutLast);
+    let layers = 4;
+    let size = last.len() / layers; // 6 · d
+    assert_eq!(entering[size..], leaving[..(layers - 1) * size]);
+    for layer in 0..layers {
+        assert_eq!(
+            last[layer * size..(layer + 1) * size],
+            leaving[(layers - 1) * size..]
+        );
+    }
+
+    // With the norm behind the last layer they are the official encoder's class tokens, averaged over each class.
+    let labels = examples.labels();
+    let parameters = model.image_parameters().unwrap();
+    let [scale, shift] = ["weight", "bias"].map(|part| {
+        parameters
+            .get::<1>(&format!("visual.ln_post.{part}"))
+            .unwrap()
+    });
+    let ImageTower::Vit(tower) = model.image_tower().unwrap() else {
+        panic!("it is a vision transformer")
+    };
+    let pixels = golden.tensor::<4>("images", &device);
+    let rows = tower.class_tokens(tower.tokens(pixels.clone()));
+    let rows = rows.last().unwrap(); // [B, d]
+    let [_, d] = rows.dims();
+    let (variance, mean) = rows.clone().var_mean_bias(1);
+    let normed = (rows.clone() - mean) / (variance + 1e-6).sqrt();
+    let normed = normed * scale.unsqueeze() + shift.unsqueeze();
+    assert_values_close(
+        "class tokens",
+        &elements(normed),
+        &elements(tower.forward(pixels)),
+        TOLERANCE,
+    );
+    assert_eq!(labels, [4, 0, 4, 2, 3]);
+    let row = |picture: usize| rows.clone().narrow(0, picture, 1);
+    let means = [
+        (0, row(1)),
+        (2, row(3)),
+        (3, row(4)),
+        (4, (row(0) + row(2)) / 2.0),
+    ];
+    for (class, mean) in means {
+        let prompt = &last[class * d..(class + 1) * d];
+        assert_values_close("prompt", prompt, &elements(mean), TOLERANCE);
+    }
+    let another_number = VptSettings {
+        initial: InitialPrompts::FinalClassToken,
+        ..VptSettings::default()
+    };
+    let refused = another_number.begin(&lesson).unwrap_err().to_string();
+    assert!(refused.contains("leave --tokens out"), "{refused}");
 }
 
 #[test]
@@ -205,13 +319,7 @@ fn pixel_prompts_equal_the_official_ones() {
         }
         let prompt = settings.open(&model, &[], &parameters, Some(words.clone()));
         let prompt = prompt.unwrap();
-        let labels = golden.integers("labels");
-        let batch = Batch {
-            image_features: pixels(&golden, Normalization::OPENAI, &device),
-            labels: Tensor::from_data(TensorData::new(labels.clone(), [labels.len()]), &device),
-            seed: 1,
-            step: 0,
-        };
+        let batch = batch(&golden, Normalization::OPENAI, &device);
         let logits = prompt.logits(&parameters, batch.image_features.clone());
         golden.assert_close(&format!("{case}.logits"), logits.unwrap(), TOLERANCE);
         let outcome = prompt.step(&parameters.tracked(), &batch).unwrap();
@@ -255,29 +363,9 @@ fn parts_of_a_tower_learn_as_they_do_in_the_whole() {
     let device = Device::flex();
     let golden = Golden::open("vpt.safetensors");
     let model = vision_transformer(&device);
-    let pixels = pixels(&golden, Normalization::IMAGENET, &device);
-    let labels = golden.integers("labels");
-    let examples = LabelledFeatures::new(
-        &elements(pixels.clone()),
-        pixels.dims()[1],
-        1,
-        labels.iter().map(|&label| label as usize).collect(),
-    );
-    let names: Vec<String> = (0..6).map(|class| class.to_string()).collect();
-    let lesson = Lesson {
-        model: &model,
-        class_names: &names,
-        train: &examples,
-        val: None,
-        initial: &InitialContext::Random,
-        seed: 7,
-    };
-    let batch = Batch {
-        labels: Tensor::from_data(TensorData::new(labels.clone(), [labels.len()]), &device),
-        image_features: pixels,
-        seed: 1,
-        step: 0,
-    };
+    let (examples, names) = (examples(&golden, &device), class_names());
+    let lesson = lesson(&model, &examples, &names);
+    let batch = batch(&golden, Normalization::IMAGENET, &device);
     let head = |parameters: &mut Parameters| {
         for name in ["head.weight", "head.bias"] {
             let (values, shape) = golden.values(name);
@@ -319,6 +407,44 @@ fn parts_of_a_tower_learn_as_they_do_in_the_whole() {
     }
     assert!(learns(Tuned::AdapterAsPublished, "upsample.bias"));
     assert!(learns(Tuned::Adapter, "upsample.weight"));
+}
+
+#[test]
+fn side_tuning_equals_the_official_one() {
+    let device = Device::flex();
+    let golden = Golden::open("side_tuning.safetensors");
+    let network = checkpoint::tensors_of(&common::golden("alexnet_tiny.pth")).unwrap();
+    let mut parameters = Parameters::default();
+    for (name, tensor) in &network {
+        if name.starts_with("features.") {
+            let values = tensor.read().unwrap();
+            parameters.insert_data(&format!("side.{name}"), tensor.shape(), values, &device);
+        }
+    }
+    for name in [
+        "side_projection.weight",
+        "side_alpha",
+        "head.weight",
+        "head.bias",
+    ] {
+        let (values, shape) = golden.values(name);
+        parameters.insert_data(name, &shape, values, &device);
+    }
+    let pixels = golden.tensor::<4>("pixels", &device);
+    let encoded = golden.tensor::<2>("encoded", &device);
+    let leaves = parameters.tracked();
+    let mixed = side::mixed(&leaves, pixels, encoded).unwrap();
+    let logits = linear_head::logits(&leaves, mixed).unwrap();
+    golden.assert_close("logits", logits.clone(), TOLERANCE);
+    let labels = golden.integers("labels");
+    let labels = Tensor::from_data(TensorData::new(labels.clone(), [labels.len()]), &device);
+    let outcome = StepOutcome::backward(similarity::cross_entropy(logits, labels), &leaves, 0, 2);
+    assert_eq!(outcome.gradients.len(), 14);
+    for (name, gradient) in outcome.gradients {
+        let official = format!("grad.{}", name.trim_start_matches("side."));
+        let expected = golden.values(&official).0;
+        assert_values_close(&name, &elements(gradient), &expected, TOLERANCE);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! [`transformer`] offers the block in parts; exactly two walks use it: [`plain`] (a batch of equal sequences, any mask)
 //! and the forest walk behind [`TextTower::encode`] (prompts that share rows, laid out by [`PromptLayout`]).
 
+pub mod alexnet;
 mod clip;
 mod composed;
 mod config;

@@ -70,6 +70,24 @@ pub fn walk_all(blocks: &[Block], x: Tensor<3>, mask: Mask, inserts: &Inserts) -
     Walked::through(blocks, x, mask, inserts).x
 }
 
+/// Row 0 of each sequence before every block and behind the last: one more than blocks, `[B, d]` each.
+pub fn first_rows(blocks: &[Block], x: Tensor<3>) -> Vec<Tensor<2>> {
+    let [batch, own, width] = x.dims();
+    let first = |x: &Tensor<3>| x.clone().narrow(1, 0, 1).reshape([batch, width]);
+    let mut firsts = vec![first(&x)];
+    let mut rows = Walked {
+        own,
+        x,
+        entered: None,
+        mask: Mask::None,
+    };
+    for block in blocks {
+        rows.pass(block, false);
+        firsts.push(first(&rows.x));
+    }
+    firsts
+}
+
 /// The rows between two blocks.
 struct Walked {
     /// The sequence's own rows and, behind them, inserted ones that differ from sequence to sequence already:

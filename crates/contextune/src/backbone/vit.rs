@@ -283,6 +283,17 @@ impl VisionTransformer {
         self.project(self.norm_after.forward(class_token))
     }
 
+    /// The class token before each block, first of all before CLIP's norm, and behind the last block, without the norm there:
+    /// tokens `[B, T, d]` -> one more than layers, `[B, d]` each.
+    pub fn class_tokens(&self, tokens: Tensor<3>) -> Vec<Tensor<2>> {
+        let [batch, _, width] = tokens.dims();
+        let input = tokens.clone().narrow(1, 0, 1).reshape([batch, width]);
+        let (tokens, _) = self.normed_before(tokens, &Inserts::new());
+        let mut rows = plain::first_rows(&self.blocks, tokens);
+        rows[0] = input;
+        rows
+    }
+
     /// All rows behind the blocks, normed; those inserted last stand behind the sequence's own: `[B, T + p, d]`.
     pub fn all_rows(&self, tokens: Tensor<3>, inserts: &Inserts) -> Tensor<3> {
         let (tokens, inserts) = self.normed_before(tokens, inserts);

@@ -10,7 +10,7 @@ use super::tensor::TensorTable;
 use super::weights::{Axes, Source, Weights};
 use super::{
     Checkpoint, Format, Normalization, OpenOptions, existing_file, hugging_face_vit, parameters,
-    read_json, recognize, weights_file,
+    read_json, recognize, tensors_of,
 };
 use crate::backbone::{
     Activation, ImageTowerConfig, ModelConfig, TextTowerConfig, VitConfig, VitFamily,
@@ -285,11 +285,11 @@ fn read_tensors(folder: &Path) -> Result<TensorTable> {
             )
         })?;
     if !name.ends_with(".index.json") {
-        return weights_file(&folder.join(name));
+        return tensors_of(&folder.join(name));
     }
     let mut tensors = TensorTable::new();
     for part in parts(&folder.join(name))? {
-        tensors.extend(weights_file(&folder.join(part))?);
+        tensors.extend(tensors_of(&folder.join(part))?);
     }
     Ok(tensors)
 }

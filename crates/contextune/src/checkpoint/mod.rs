@@ -225,8 +225,11 @@ fn open_folder(folder: &Path, options: OpenOptions) -> Result<Checkpoint> {
     }
 }
 
-/// The tensors of a folder's file of weights.
-fn weights_file(path: &Path) -> Result<TensorTable> {
+/// The tensors of a safetensors or PyTorch file under their own names, whatever network they belong to.
+///
+/// # Errors
+/// A file of another kind, or a damaged one.
+pub fn tensors_of(path: &Path) -> Result<TensorTable> {
     let file = tensor::Bytes::map(path)?;
     match recognize::container(&file)? {
         recognize::Container::Safetensors => Ok(safetensors::read(&file)?.tensors),
@@ -234,7 +237,7 @@ fn weights_file(path: &Path) -> Result<TensorTable> {
         recognize::Container::Npz => Err(Error::not_a_checkpoint(
             path,
             "an archive of NumPy arrays",
-            "a folder's weights are in a safetensors or PyTorch file",
+            "a safetensors or PyTorch file is expected here",
         )),
     }
 }

@@ -11,7 +11,7 @@ use super::tensor::TensorTable;
 use super::weights::Weights;
 use super::{
     Checkpoint, Format, Normalization, OpenOptions, existing_file, openai, parameters, read_json,
-    recognize, weights_file,
+    recognize, tensors_of,
 };
 use crate::backbone::{Activation, ImageTowerConfig};
 
@@ -123,7 +123,7 @@ pub(super) fn open_folder(folder: &Path, options: OpenOptions) -> Result<Checkpo
                 format!("it needs one of {}", WEIGHT_FILES.join(", ")),
             )
         })?;
-    let tensors = weights_file(&path)?;
+    let tensors = tensors_of(&path)?;
     recognize::refuse_other_families(&path, &tensors)?;
     open(folder, &path, tensors, options)
 }

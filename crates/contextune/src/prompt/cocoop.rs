@@ -64,7 +64,7 @@ impl Learn for CoCoOpSettings {
                     if found != shape {
                         return Err(MethodError::InitialShape {
                             path: path.clone(),
-                            name,
+                            name: name.to_owned(),
                             found,
                             expected: shape,
                         });

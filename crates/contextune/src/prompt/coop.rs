@@ -205,7 +205,7 @@ impl InitialContext {
                 if found != shape {
                     return Err(MethodError::InitialShape {
                         path: path.clone(),
-                        name: CONTEXT,
+                        name: CONTEXT.to_owned(),
                         found,
                         expected: shape,
                     });

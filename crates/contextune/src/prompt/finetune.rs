@@ -9,7 +9,10 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Beginning, Grid, Learn, Lesson, MethodError, Prompt, Recipe, TrainingViews};
+use super::{
+    Batch, Beginning, Grid, Learn, Lesson, MethodError, Prompt, Recipe, TrainingViews, side,
+};
+use crate::backbone::alexnet;
 use crate::backbone::transformer::ADAPTER_REDUCTION;
 use crate::backbone::{ImageTower, ImageTowerConfig, PixelNormalisation, VisionTransformer};
 use crate::features::Sees;
@@ -49,6 +52,8 @@ pub enum Tuned {
     /// The same as the official code initialises it: all its parameters are zero, so its weights never get a gradient and what
     /// learns is one bias for each block.
     AdapterAsPublished,
+    /// A small network beside the frozen tower, and a linear layer on the mixture of both ([`side`]).
+    Side,
     /// The whole tower, and a linear layer.
     Full,
 }
@@ -62,6 +67,7 @@ impl fmt::Display for Tuned {
             Self::Bias => formatter.write_str("bias"),
             Self::Adapter => formatter.write_str("adapter"),
             Self::AdapterAsPublished => formatter.write_str("adapter-as-published"),
+            Self::Side => formatter.write_str("side"),
             Self::Full => formatter.write_str("full"),
         }
     }
@@ -80,13 +86,14 @@ impl FromStr for Tuned {
             "bias" => Some(Self::Bias),
             "adapter" => Some(Self::Adapter),
             "adapter-as-published" => Some(Self::AdapterAsPublished),
+            "side" => Some(Self::Side),
             "full" => Some(Self::Full),
             _ => number("mlp-", 2)
                 .map(Self::Mlp)
                 .or_else(|| number("partial-", 1).map(Self::Partial)),
         }
         .ok_or_else(|| {
-            "what learns is linear, mlp-N (N from 2), partial-N, bias, adapter, adapter-as-published or full"
+            "what learns is linear, mlp-N (N from 2), partial-N, bias, adapter, adapter-as-published, side or full"
                 .into()
         })
     }
@@ -118,7 +125,9 @@ impl Tuned {
                 name.starts_with("visual.ln_post")
                     || block.is_some_and(|block| block + last >= layers)
             }
-            Self::Linear | Self::Mlp(_) | Self::Adapter | Self::AdapterAsPublished => false,
+            Self::Linear | Self::Mlp(_) | Self::Adapter | Self::AdapterAsPublished | Self::Side => {
+                false
+            }
         }
     }
 }
@@ -131,6 +140,15 @@ impl Learn for FinetuneSettings {
                 Err(MethodError::Combination(format!(
                     "partial-{blocks} asks for {blocks} blocks; the tower has {}",
                     vit.layers
+                )))
+            }
+            (Tuned::Side, image @ ImageTowerConfig::Vit(_))
+                if image.image_size() < alexnet::LEAST_SIDE =>
+            {
+                Err(MethodError::Combination(format!(
+                    "the side network needs pictures of {} pixels; this model's have {}",
+                    alexnet::LEAST_SIDE,
+                    image.image_size()
                 )))
             }
             (_, ImageTowerConfig::Vit(_)) => Ok(()),
@@ -158,6 +176,9 @@ impl Learn for FinetuneSettings {
                     self.adapter(&mut parameters, layer, d, &mut random, device);
                 }
             }
+        }
+        if self.tuned == Tuned::Side {
+            side::initialise(&mut parameters, lesson.initial, width, &mut random, device)?;
         }
         for layer in 0..self.tuned.hidden_layers() {
             hidden_layer(&mut parameters, layer, width, &mut random, device);
@@ -201,6 +222,9 @@ impl Learn for FinetuneSettings {
     ) -> Result<Box<dyn Prompt>, MethodError> {
         let width = model.config().embedding_width;
         linear_head::check(parameters, [class_names.len(), width])?;
+        if self.tuned == Tuned::Side {
+            side::check(parameters, width)?;
+        }
         Ok(Box::new(Finetuned::of_model(model, self)?))
     }
 
@@ -243,6 +267,7 @@ impl Learn for FinetuneSettings {
         let (epochs, learning_rate) = match self.tuned {
             Tuned::Linear | Tuned::Mlp(_) => (100, 1e-2),
             Tuned::Partial(_) => (30, 2e-3),
+            Tuned::Side => (30, 1e-3),
             Tuned::Full => (30, 3e-4),
             Tuned::Bias | Tuned::Adapter | Tuned::AdapterAsPublished => (30, 1e-2),
         };
@@ -364,7 +389,12 @@ impl Finetuned {
         let size = tower.config().image_size;
         let pixels = input.clone().reshape([input.dims()[0], 3, size, size]);
         let tower = tower.with(&mut &*parameters, |name| parameters.shape(name).is_some())?;
-        Ok(tower.forward(self.normalisation.forward(pixels)))
+        let pixels = self.normalisation.forward(pixels);
+        let features = tower.forward(pixels.clone());
+        match self.tuned {
+            Tuned::Side => side::mixed(parameters, pixels, features),
+            _ => Ok(features),
+        }
     }
 
     /// Features `[B, D]` -> the classifier's input. While learning the norms are those of the batch, and some elements are

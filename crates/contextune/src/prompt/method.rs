@@ -299,12 +299,23 @@ pub enum MethodError {
         /// The file.
         path: std::path::PathBuf,
         /// The tensor.
-        name: &'static str,
+        name: String,
         /// Its shape.
         found: Vec<usize>,
         /// What is needed.
         expected: Vec<usize>,
     },
+    /// A file to begin from that lacks a tensor.
+    #[error("{} has no tensor {name}: it holds the weights of something else", path.display())]
+    InitialMissing {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A file of weights to begin from cannot be read.
+    #[error(transparent)]
+    Weights(#[from] crate::checkpoint::Error),
     /// A number of words other than the context has vectors.
     #[error(
         "the words {words:?} are {found} vectors long, the context {expected}: leave one of them out"

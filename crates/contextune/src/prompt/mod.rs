@@ -27,6 +27,7 @@ pub mod movement;
 pub mod pixel;
 pub mod prograd;
 pub mod reprogram;
+pub mod side;
 pub mod source;
 pub mod taskres;
 pub mod text_tuning;

@@ -9,13 +9,14 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::measure::PICTURES_AT_ONCE;
 use super::source::framed;
 use super::{Batch, Beginning, Grid, Learn, Lesson, MethodError, Prompt, Recipe, TrainingViews};
 use crate::backbone::plain::{Insert, Inserts};
 use crate::backbone::{
     ImageTower, ImageTowerConfig, PixelNormalisation, VisionTransformer, VitConfig,
 };
-use crate::features::Sees;
+use crate::features::{LabelledFeatures, Sees};
 use crate::model::Model;
 use crate::objective::linear_head;
 use crate::train::{
@@ -48,6 +49,26 @@ pub struct VptSettings {
     pub project: Option<usize>,
     /// Share of the prompts' elements that a training step leaves out.
     pub dropout: f32,
+    /// Where prompts begin.
+    #[serde(default)]
+    pub initial: InitialPrompts,
+}
+
+/// Where prompts begin (Jia et al. 2022, appendix; `INITIATION` in KMnP/vpt). Unless at random, there is one prompt for each
+/// class, from the class tokens of its training pictures, averaged. The official code reads these from files that were not
+/// published; that they are means over the training pictures, without the norm behind the last layer, is our reading.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InitialPrompts {
+    /// U(−v, v), v being Xavier's bound of a patch's pixels and a token.
+    #[default]
+    Random,
+    /// In every layer the class token behind the last one (`final-cls`).
+    FinalClassToken,
+    /// In each layer the class token that enters it (`cls-nolastl`).
+    ClassTokensWithoutLast,
+    /// In each layer the class token that leaves it (`cls-nofirstl`).
+    ClassTokensWithoutFirst,
 }
 
 /// In front of which layers prompts enter.
@@ -119,6 +140,7 @@ impl Default for VptSettings {
             pooling: Pooling::ClassToken,
             project: None,
             dropout: 0.0,
+            initial: InitialPrompts::Random,
         }
     }
 }
@@ -244,6 +266,14 @@ impl VptSettings {
         {
             return Err(format!("--project is a width from 1 to {MOST_TOKENS}"));
         }
+        let plain = is(Location::Prepend) && self.project.is_none();
+        let whole = matches!(self.depth, Depth::Shallow | Depth::Deep);
+        if self.initial != InitialPrompts::Random && !(plain && whole) {
+            return Err(
+                "prompts that begin from class tokens (--initial) are tokens in front of the patches (prepend), shallow or deep, without --project"
+                    .into(),
+            );
+        }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err("--dropout is from 0 to below 1".into());
         }
@@ -325,7 +355,17 @@ impl Learn for VptSettings {
 
     fn begin(&self, lesson: &Lesson<'_>) -> Result<Beginning, MethodError> {
         let prompt = Vpt::of_model(lesson.model, self)?;
-        let parameters = prompt.initial_parameters(lesson.class_names.len(), lesson.seed)?;
+        let classes = lesson.class_names.len();
+        let mut parameters = prompt.initial_parameters(classes, lesson.seed)?;
+        if self.initial != InitialPrompts::Random {
+            if self.tokens != classes {
+                return Err(MethodError::Combination(format!(
+                    "prompts that begin from class tokens are one for each of the {classes} classes, not {}: leave --tokens out",
+                    self.tokens
+                )));
+            }
+            prompt.begin_from_classes(lesson.train, &mut parameters)?;
+        }
         Ok(Beginning {
             prompt: Box::new(prompt),
             parameters,
@@ -504,6 +544,67 @@ impl Vpt {
         Ok(parameters)
     }
 
+    /// Puts the class tokens of `examples`, averaged over each class, in the place of the prompts.
+    fn begin_from_classes(
+        &self,
+        examples: &LabelledFeatures,
+        parameters: &mut Parameters,
+    ) -> Result<(), TrainError> {
+        let (device, classes) = (self.tower.patch_weight().device(), self.settings.tokens);
+        let mut pictures = vec![0_usize; classes];
+        for &label in examples.labels() {
+            pictures[label] += 1;
+        }
+        let mut means: Vec<Tensor<2>> = Vec::new(); // of each layer, [K, d]
+        let which: Vec<(usize, usize)> = (0..examples.pictures())
+            .map(|picture| (picture, 0))
+            .collect();
+        for some in which.chunks(PICTURES_AT_ONCE) {
+            let mut shares = vec![0.0_f32; classes * some.len()];
+            for (place, &(picture, _)) in some.iter().enumerate() {
+                let label = examples.labels()[picture];
+                shares[label * some.len() + place] = 1.0 / pictures[label] as f32;
+            }
+            let shares = Tensor::<1>::from_floats(&shares[..], &device);
+            let shares = shares.reshape([classes, some.len()]); // [K, B]
+            let tokens = self
+                .tower
+                .tokens(self.normed(examples.select(some, &device)?));
+            let summands = self.tower.class_tokens(tokens).into_iter();
+            let summands = summands.map(|rows| shares.clone().matmul(rows));
+            means = match means.is_empty() {
+                true => summands.collect(),
+                false => means
+                    .into_iter()
+                    .zip(summands)
+                    .map(|(a, b)| a + b)
+                    .collect(),
+            };
+        }
+        let layers = self.tower.config().layers;
+        let layer = |layer: usize| {
+            let number = match self.settings.initial {
+                InitialPrompts::Random | InitialPrompts::ClassTokensWithoutLast => layer,
+                InitialPrompts::FinalClassToken => layers,
+                InitialPrompts::ClassTokensWithoutFirst => layer + 1,
+            };
+            means[number].clone().unsqueeze::<3>() // [1, K, d]
+        };
+        parameters.insert(PROMPTS, layer(0));
+        if self.settings.depth == Depth::Deep {
+            let deep = (1..layers).map(layer).collect();
+            parameters.insert(DEEP_PROMPTS, Tensor::cat(deep, 0));
+        }
+        Ok(())
+    }
+
+    /// `[B, 3 · size · size]` in 0..1 -> `[B, 3, size, size]`, normalised.
+    fn normed(&self, pixels: Tensor<2>) -> Tensor<4> {
+        let (batch, size) = (pixels.dims()[0], self.tower.config().image_size);
+        self.normalisation
+            .forward(pixels.reshape([batch, 3, size, size]))
+    }
+
     /// `pixels` `[B, 3 · size · size]` in 0..1 -> `[B, K]`; with `random` some elements of the prompts are left out.
     fn forward(
         &self,
@@ -511,9 +612,8 @@ impl Vpt {
         pixels: Tensor<2>,
         mut random: Option<&mut ChaCha8Rng>,
     ) -> Result<Tensor<2>, TrainError> {
-        let (batch, size) = (pixels.dims()[0], self.tower.config().image_size);
-        let pixels = pixels.reshape([batch, 3, size, size]);
-        let tokens = self.tokens(parameters, self.normalisation.forward(pixels))?;
+        let batch = pixels.dims()[0];
+        let tokens = self.tokens(parameters, self.normed(pixels))?;
         let mut inserts = self.inserts(parameters, batch, &mut random)?;
         // What is added to the tokens is added before any norm.
         let tokens = match inserts.remove(&0) {

@@ -23,7 +23,7 @@ use contextune::prompt::source::Target;
 use contextune::prompt::taskres::TaskResSettings;
 use contextune::prompt::text_tuning::{TextBiasSettings, TextTransformSettings};
 use contextune::prompt::tip_adapter::{TipAdapterFSettings, TipAdapterSettings};
-use contextune::prompt::vpt::{Depth, Location, Pooling, VptSettings};
+use contextune::prompt::vpt::{Depth, InitialPrompts, Location, Pooling, VptSettings};
 use contextune::prompt::zeroshot::ZeroShotSettings;
 use contextune::prompt::{Method, TrainingViews};
 use contextune::run::{LearnFrom, RecipeName, RunFolder, Settings};
@@ -221,9 +221,14 @@ struct TaskresArguments {
 struct VptArguments {
     #[command(flatten)]
     common: CommonArguments,
-    /// Prompt tokens; the border in pixels for pad, channels for below. Without it 10.
+    /// Prompt tokens; the border in pixels for pad, channels for below. Without it 10, or one for each class with --initial.
     #[arg(long)]
     tokens: Option<usize>,
+    /// Where prompts begin: random, or one for each class from the class tokens of its training pictures:
+    /// final-class-token (behind the last layer), class-tokens-without-last (entering each layer) or
+    /// class-tokens-without-first (leaving it).
+    #[arg(long, default_value = "random", value_parser = named::<InitialPrompts>)]
+    initial: InitialPrompts,
     /// The layers that prompts enter: shallow (the first), deep (each), shared (each, the same prompts), first-N,
     /// first-N-only (prompts leave again), last-N or last-N-as-published (the official code loses the first patches).
     /// Without it deep, and shallow for prompts made of pixels.
@@ -288,9 +293,12 @@ struct FinetuneArguments {
     #[command(flatten)]
     common: CommonArguments,
     /// What learns beside the classifier: linear (nothing), mlp-N (a classifier of N layers), partial-N (the last N blocks),
-    /// bias, adapter, adapter-as-published (which learns one bias for each block) or full.
+    /// bias, adapter, adapter-as-published (which learns one bias for each block), side (an AlexNet beside the tower) or full.
     #[arg(long, default_value_t)]
     tune: Tuned,
+    /// Begin the AlexNet of --tune side from its weights as torchvision publishes them; without it at random.
+    #[arg(long, value_name = "FILE")]
+    init: Option<PathBuf>,
     #[command(flatten)]
     training: TrainingArguments,
 }
@@ -627,8 +635,18 @@ impl Arguments {
             }
             MethodArguments::Finetune(arguments) => {
                 let tuned = arguments.tune;
+                let initial = match &arguments.init {
+                    None => random,
+                    Some(path) if tuned == Tuned::Side => InitialContext::File {
+                        path: std::path::absolute(path)?,
+                    },
+                    Some(_) => {
+                        let only = "--init goes with --tune side: all else begins from the model";
+                        return Err(WrongUsage(only.into()).into());
+                    }
+                };
                 let method = Method::Finetune(FinetuneSettings { tuned });
-                (method, random, Some(&arguments.training))
+                (method, initial, Some(&arguments.training))
             }
             MethodArguments::Reprogram(arguments) => {
                 let image_size = model.config().image.image_size();
@@ -640,7 +658,8 @@ impl Arguments {
                 (method, random, Some(&arguments.training))
             }
             MethodArguments::Vpt(arguments) => {
-                let method = Method::Vpt(arguments.settings()?);
+                let classes = dataset.subset(common.subset).class_names.len();
+                let method = Method::Vpt(arguments.settings(classes)?);
                 (method, random, Some(&arguments.training))
             }
         };
@@ -691,7 +710,7 @@ impl CommonArguments {
 }
 
 impl VptArguments {
-    fn settings(&self) -> Result<VptSettings> {
+    fn settings(&self, classes: usize) -> Result<VptSettings> {
         /// If nothing else is said.
         const TOKENS: usize = 10;
         if matches!(self.location, Location::Add | Location::Add1) && self.tokens.is_some() {
@@ -707,13 +726,18 @@ impl VptArguments {
         } else {
             Depth::Deep
         };
+        let tokens = match self.initial {
+            InitialPrompts::Random => TOKENS,
+            _ => classes,
+        };
         Ok(VptSettings {
-            tokens: self.tokens.unwrap_or(TOKENS),
+            tokens: self.tokens.unwrap_or(tokens),
             depth: self.depth.unwrap_or(usual),
             location: self.location,
             pooling: self.pooling,
             project: self.project,
             dropout: self.dropout,
+            initial: self.initial,
         })
     }
 }

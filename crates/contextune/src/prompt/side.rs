@@ -1,0 +1,126 @@
+//! Side-tuning: a small network beside the frozen tower, all of it trained, whose features are mixed with the tower's (Zhang
+//! et al. 2020, "Side-Tuning: A Baseline for Network Adaptation via Additive Side Networks", §3; KMnP/vpt 4410440,
+//! `vit_models.py`).
+
+use burn::tensor::{Device, Tensor, activation};
+use rand_chacha::ChaCha8Rng;
+
+use super::MethodError;
+use super::coop::InitialContext;
+use crate::backbone::alexnet;
+use crate::checkpoint;
+use crate::train::{Initial, Parameters, TrainError};
+
+/// What the names of the side network's parameters begin with.
+const PREFIX: &str = "side.";
+/// Name of the linear layer from its features to the tower's, `[D, 9216]`.
+const PROJECTION: &str = "side_projection.weight";
+/// Name of α, `[1]`.
+const ALPHA: &str = "side_alpha";
+
+/// Adds a side network for features of width `width`: an AlexNet from a file of its weights, as torchvision publishes them, or
+/// at random, as PyTorch initialises layers. α begins at 0: half of each.
+///
+/// # Errors
+/// A file without these weights.
+pub(super) fn initialise(
+    parameters: &mut Parameters,
+    initial: &InitialContext,
+    width: usize,
+    random: &mut ChaCha8Rng,
+    device: &Device,
+) -> Result<(), MethodError> {
+    let channels = match initial {
+        InitialContext::File { path } => {
+            let tensors = checkpoint::tensors_of(path)?;
+            let tensor = |name: &str| {
+                let missing = || MethodError::InitialMissing {
+                    path: path.clone(),
+                    name: name.to_owned(),
+                };
+                tensors.get(name).ok_or_else(missing)
+            };
+            let mut channels = alexnet::CHANNELS;
+            let biases = alexnet::parameters(channels).into_iter().skip(1).step_by(2);
+            for ((name, _), channels) in biases.zip(&mut channels) {
+                *channels = tensor(&name)?.shape().iter().product();
+            }
+            for (name, expected) in alexnet::parameters(channels) {
+                let tensor = tensor(&name)?;
+                if tensor.shape() != expected {
+                    return Err(MethodError::InitialShape {
+                        path: path.clone(),
+                        name,
+                        found: tensor.shape().to_vec(),
+                        expected,
+                    });
+                }
+                parameters.insert_data(
+                    &format!("{PREFIX}{name}"),
+                    &expected,
+                    tensor.read()?,
+                    device,
+                );
+            }
+            channels
+        }
+        _ => {
+            let mut bound = Initial::Constant(0.0);
+            for (name, shape) in alexnet::parameters(alexnet::CHANNELS) {
+                if let [_, inputs @ ..] = &shape[..]
+                    && !inputs.is_empty()
+                {
+                    bound = Initial::linear(inputs.iter().product()); // of the bias behind it as well
+                }
+                let values = bound.draw(shape.iter().product(), random);
+                parameters.insert_data(&format!("{PREFIX}{name}"), &shape, values, device);
+            }
+            alexnet::CHANNELS
+        }
+    };
+    let features = alexnet::features(channels);
+    let projection = Initial::linear(features).draw(width * features, random);
+    parameters.insert_data(PROJECTION, &[width, features], projection, device);
+    parameters.insert_data(ALPHA, &[1], vec![0.0], device);
+    Ok(())
+}
+
+/// That there is a side network for features of width `width`.
+///
+/// # Errors
+/// A tensor is missing or has another shape.
+pub(super) fn check(parameters: &Parameters, width: usize) -> Result<(), TrainError> {
+    let channels = channels(parameters);
+    for (name, shape) in alexnet::parameters(channels) {
+        parameters.require(&format!("{PREFIX}{name}"), &shape)?;
+    }
+    parameters.require(PROJECTION, &[width, alexnet::features(channels)])?;
+    parameters.require(ALPHA, &[1])
+}
+
+/// σ(α) f + (1 − σ(α)) W s: normalised pixels `[B, 3, H, W]` and the tower's features f of them, `[B, D]` -> `[B, D]`.
+///
+/// # Errors
+/// A tensor is missing.
+pub fn mixed(
+    parameters: &Parameters,
+    pixels: Tensor<4>,
+    features: Tensor<2>,
+) -> Result<Tensor<2>, TrainError> {
+    let channels = channels(parameters);
+    let side = alexnet::forward(&mut &*parameters, PREFIX, channels, pixels)?; // [B, 9216]
+    let side = side.matmul(parameters.get::<2>(PROJECTION)?.transpose()); // [B, D]
+    let share = activation::sigmoid(parameters.get::<1>(ALPHA)?).unsqueeze::<2>(); // [1, 1]
+    Ok(features * share.clone() + side * (share.neg() + 1.0))
+}
+
+/// Channels of the network that the parameters have; as published where they have none.
+fn channels(parameters: &Parameters) -> [usize; 5] {
+    let mut channels = alexnet::CHANNELS;
+    let biases = alexnet::parameters(channels).into_iter().skip(1).step_by(2);
+    for ((name, _), channels) in biases.zip(&mut channels) {
+        let shape = parameters.shape(&format!("{PREFIX}{name}"));
+        *channels = shape.map_or(*channels, |shape| shape.iter().product());
+    }
+    channels
+}
