@@ -7,6 +7,7 @@ use contextune::data::Split;
 use contextune::model::{Model, ModelOptions};
 use contextune::prompt::Method;
 use contextune::prompt::coop::{ContextLayout, Position};
+use contextune::prompt::vpt::VptSettings;
 use contextune::prompt::zeroshot::ZeroShotSettings;
 use contextune::run::{RecipeName, RunFolder, Settings};
 use contextune::text::TemplateSet;
@@ -43,6 +44,9 @@ const FOLDER: &str = "contextune-demo";
 /// Example: contextune demo
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
+    /// Learn prompts inside the image tower as well (VPT): about a minute more.
+    #[arg(long)]
+    visual: bool,
     /// Print the results as JSON, one object a task.
     #[arg(long)]
     json: bool,
@@ -60,6 +64,9 @@ struct Outcome {
     coop: Vec<(usize, f32)>,
     /// With a context for each class.
     class_specific_coop: (usize, f32),
+    /// Tokens in the image tower and a linear classifier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vpt: Option<(usize, f32)>,
     runs: PathBuf,
 }
 
@@ -73,7 +80,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let model = Model::open(None, ModelOptions::default(), &context.device, |_| ())?;
     for (task, about) in TASKS {
         context.screen.remark(format!("{task}: {about}"));
-        let outcome = run_task(task, &data.join(task), folder, &model, context)?;
+        let outcome = run_task(task, arguments.visual, folder, &model, context)?;
         match arguments.json {
             true => println!("{}", serde_json::to_string(&outcome)?),
             false => print(&outcome),
@@ -84,11 +91,12 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
 
 fn run_task(
     task: &'static str,
-    data: &Path,
+    visual: bool,
     folder: &Path,
     model: &Model,
     context: &Context,
 ) -> Result<Outcome> {
+    let data = &folder.join("data").join(task);
     let dataset = examples::open(data, 1, context)?;
     let runs = folder.join("runs").join(task);
     let run = |name: &str, settings: Settings| -> Result<f32> {
@@ -126,6 +134,10 @@ fn run_task(
         &format!("coop-class-specific-{most}-shots"),
         coop(data, most, true),
     )?;
+    let vpt = match visual {
+        true => Some((most, run(&format!("vpt-{most}-shots"), vpt(data, most))?)),
+        false => None,
+    };
     Ok(Outcome {
         task,
         classes: dataset.class_names.len(),
@@ -135,6 +147,7 @@ fn run_task(
         ensemble_accuracy,
         coop: by_shots,
         class_specific_coop: (most, class_specific_coop),
+        vpt,
         runs,
     })
 }
@@ -159,6 +172,12 @@ fn coop(data: &Path, shots: usize, class_specific: bool) -> Settings {
         Some(shots),
         RecipeName::Fast,
     )
+}
+
+/// Prompts in each layer of the image tower.
+fn vpt(data: &Path, shots: usize) -> Settings {
+    let method = Method::Vpt(VptSettings::default());
+    Settings::new(data.into(), method, Some(shots), RecipeName::Fast)
 }
 
 fn print(outcome: &Outcome) {
@@ -186,5 +205,8 @@ fn print(outcome: &Outcome) {
         &format!("CoOp, {shots} pictures, context per class"),
         accuracy,
     );
+    if let Some((shots, accuracy)) = outcome.vpt {
+        line(&format!("VPT, {shots} pictures a class"), accuracy);
+    }
     println!("  runs: {}", outcome.runs.display());
 }

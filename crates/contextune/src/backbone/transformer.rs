@@ -176,8 +176,10 @@ impl Linear {
     }
 }
 
-/// How many times narrower an adapter is than the tower, as KMnP/vpt has it.
-pub const ADAPTER_REDUCTION: usize = 8;
+/// Width of an adapter in a tower of width `width`: an eighth, as KMnP/vpt has it.
+pub const fn adapter_width(width: usize) -> usize {
+    if width < 8 { 1 } else { width / 8 }
+}
 
 /// What the blocks of a tower have in common.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -345,7 +347,7 @@ impl Block {
                 let name = format!("{name}.adapter_{part}");
                 Linear::build(source, &name, shape[1], shape[0])
             };
-            let narrow = (width / ADAPTER_REDUCTION).max(1);
+            let narrow = adapter_width(width);
             block.adapter = Some(Adapter {
                 down: part("downsample", [narrow, width])?,
                 up: part("upsample", [width, narrow])?,

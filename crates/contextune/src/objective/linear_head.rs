@@ -12,9 +12,13 @@ pub const BIAS: &str = "head.bias";
 
 /// `features` `[B, D]` -> logits `[B, K]`.
 pub fn logits(parameters: &Parameters, features: Tensor<2>) -> Result<Tensor<2>, TrainError> {
-    let weight = parameters.get::<2>(WEIGHT)?;
-    let bias = parameters.get::<1>(BIAS)?;
-    Ok(features.matmul(weight.transpose()) + bias.unsqueeze())
+    let (weight, bias) = (parameters.get(WEIGHT)?, parameters.get(BIAS)?);
+    Ok(logits_of(features, weight, bias))
+}
+
+/// The same by W `[K, D]` and b `[K]`.
+pub fn logits_of(features: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    features.matmul(weight.transpose()) + bias.unsqueeze()
 }
 
 /// That there is a head for K classes on features of width D.

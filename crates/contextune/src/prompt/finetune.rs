@@ -13,7 +13,7 @@ use super::{
     Batch, Beginning, Grid, Learn, Lesson, MethodError, Prompt, Recipe, TrainingViews, side,
 };
 use crate::backbone::alexnet;
-use crate::backbone::transformer::ADAPTER_REDUCTION;
+use crate::backbone::transformer::adapter_width;
 use crate::backbone::{ImageTower, ImageTowerConfig, PixelNormalisation, VisionTransformer};
 use crate::features::Sees;
 use crate::model::Model;
@@ -231,7 +231,7 @@ impl Learn for FinetuneSettings {
     /// Jia et al. 2022, appendix A; rate and decay from the middle of their grids.
     fn published(&self, _shots: Option<usize>) -> Recipe {
         let (learning_rate, optimizer) = match self.tuned {
-            Tuned::Full => (1e-4, ADAM_W),
+            Tuned::Full => (1e-4, Optimizer::adam_w(1e-2)),
             _ => (
                 0.25,
                 Optimizer::Sgd {
@@ -276,7 +276,7 @@ impl Learn for FinetuneSettings {
             fit: FitSettings {
                 epochs,
                 learning_rate,
-                optimizer: ADAM_W,
+                optimizer: Optimizer::adam_w(1e-2),
                 schedule: Schedule::Cosine,
             },
             ..self.published(None)
@@ -298,12 +298,6 @@ impl Learn for FinetuneSettings {
     }
 }
 
-const ADAM_W: Optimizer = Optimizer::AdamW {
-    betas: [0.9, 0.999],
-    epsilon: 1e-8,
-    weight_decay: 1e-2,
-};
-
 impl FinetuneSettings {
     /// Adds the adapter of a layer of width d.
     fn adapter(
@@ -314,7 +308,7 @@ impl FinetuneSettings {
         random: &mut ChaCha8Rng,
         device: &Device,
     ) {
-        let narrow = (d / ADAPTER_REDUCTION).max(1);
+        let narrow = adapter_width(d);
         let down: Vec<f32> = match self.tuned {
             Tuned::AdapterAsPublished => vec![0.0; narrow * d],
             _ => Initial::Normal((1.0 / d as f32).sqrt()).draw(narrow * d, random),

@@ -227,11 +227,7 @@ impl Recipe {
             fit: FitSettings {
                 epochs: steps,
                 learning_rate: 0.01,
-                optimizer: Optimizer::AdamW {
-                    betas: [0.9, 0.999],
-                    epsilon: 1e-8,
-                    weight_decay: 0.0,
-                },
+                optimizer: Optimizer::adam_w(0.0),
                 schedule: Schedule::WarmupCosine {
                     warmup_steps: steps / 10,
                 },

@@ -188,11 +188,7 @@ impl Learn for PixelSettings {
             fit: FitSettings {
                 epochs: 30,
                 learning_rate: 0.3,
-                optimizer: Optimizer::Adam {
-                    betas: [0.9, 0.999],
-                    epsilon: 1e-8,
-                    weight_decay: 0.0,
-                },
+                optimizer: Optimizer::ADAM,
                 schedule: Schedule::Cosine,
             },
             ..self.published(None)

@@ -122,11 +122,7 @@ impl Learn for ReprogramSettings {
             fit: FitSettings {
                 epochs: 100,
                 learning_rate: 0.05,
-                optimizer: Optimizer::Adam {
-                    betas: [0.9, 0.999],
-                    epsilon: 1e-8,
-                    weight_decay: 0.0,
-                },
+                optimizer: Optimizer::ADAM,
                 schedule: Schedule::Cosine,
             },
         }

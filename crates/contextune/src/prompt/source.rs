@@ -16,7 +16,7 @@ use crate::features::LabelledFeatures;
 use crate::indices::indices;
 use crate::model::Model;
 use crate::objective::label_map::{self, LabelMapping};
-use crate::objective::similarity;
+use crate::objective::{linear_head, similarity};
 use crate::train::{Initial, Parameters, StepOutcome, TrainError};
 
 /// Name of the label of each class, `[K]`, a constant among the parameters.
@@ -159,7 +159,7 @@ impl Source {
                 similarity::logits(features, words.clone(), logit_scale.clone())
             }
             Output::Labels { weight, bias } => {
-                features.matmul(weight.clone().transpose()) + bias.clone().unsqueeze()
+                linear_head::logits_of(features, weight.clone(), bias.clone())
             }
         }
     }

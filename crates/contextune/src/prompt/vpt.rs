@@ -421,11 +421,7 @@ impl Learn for VptSettings {
             fit: FitSettings {
                 epochs: 30,
                 learning_rate: 1e-2,
-                optimizer: Optimizer::AdamW {
-                    betas: [0.9, 0.999],
-                    epsilon: 1e-8,
-                    weight_decay: 1e-2,
-                },
+                optimizer: Optimizer::adam_w(1e-2),
                 schedule: Schedule::Cosine,
             },
             ..self.published(None)

@@ -40,6 +40,24 @@ pub enum Optimizer {
     },
 }
 
+impl Optimizer {
+    /// Adam with PyTorch's moments, without weight decay.
+    pub const ADAM: Self = Self::Adam {
+        betas: [0.9, 0.999],
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+    };
+
+    /// AdamW with PyTorch's moments.
+    pub const fn adam_w(weight_decay: f32) -> Self {
+        Self::AdamW {
+            betas: [0.9, 0.999],
+            epsilon: 1e-8,
+            weight_decay,
+        }
+    }
+}
+
 /// What an optimizer remembers between steps.
 #[derive(Clone, Debug, Default)]
 pub struct OptimizerState {
