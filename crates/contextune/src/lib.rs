@@ -3,7 +3,7 @@
 //! The modules are stations on the way of the data: pictures ([`image`]), texts ([`text`]) and the examples of a data set
 //! ([`data`]) go through frozen networks ([`backbone`], read by [`checkpoint`]) and become [`features`]; a prompt
 //! ([`prompt`]) is what is learned ([`train`]) so that an [`objective`] on those features falls; [`evaluate`] says how
-//! well, and a [`run`] keeps it all.
+//! well, a [`run`] keeps it all, and a [`report`] shows it.
 
 pub mod backbone;
 pub mod checkpoint;
@@ -18,6 +18,7 @@ pub mod objective;
 pub mod pickle;
 pub mod pretrain;
 pub mod prompt;
+pub mod report;
 pub mod run;
 pub mod text;
 pub mod train;

@@ -1,18 +1,15 @@
 //! `contextune explain`: what a run has learned, in words, numbers and pictures.
 
-use std::fs::File;
-use std::io::BufWriter;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use contextune::data::{Input, Split, Subset, distinct_names};
 use contextune::evaluate::{confused_pairs, mistakes};
-use contextune::features::LabelledFeatures;
 use contextune::model::Model;
-use contextune::prompt::coop::{CONTEXT, ContextLayout, InitialContext, Position};
-use contextune::prompt::movement::{Movement, movements};
-use contextune::prompt::words::{self, NearWord, Neighbours};
-use contextune::prompt::{Lesson, Method};
+use contextune::prompt::Method;
+use contextune::prompt::words::NearWord;
+use contextune::report::{LearnedContext, LearnedVector, learned_context, png_of};
 use contextune::run::Learned;
 use serde::Serialize;
 
@@ -60,46 +57,9 @@ struct Answer {
     run: PathBuf,
     method: String,
     /// Absent for methods without context vectors.
-    context: Option<Vectors>,
+    context: Option<LearnedContext>,
     /// Absent without data.
     classification: Option<Classification>,
-}
-
-/// The context.
-#[derive(Serialize)]
-struct Vectors {
-    length: usize,
-    class_specific: bool,
-    position: Position,
-    vectors: Vec<Vector>,
-}
-
-/// One context vector.
-#[derive(Serialize)]
-struct Vector {
-    /// The class whose context it belongs to, if each has its own.
-    class: Option<String>,
-    /// Its place in the context, from 1.
-    place: usize,
-    /// Absent if the beginning is not known.
-    moved: Option<Moved>,
-    nearest_by_distance: Vec<Word>,
-    nearest_by_cosine: Vec<Word>,
-}
-
-#[derive(Serialize)]
-struct Moved {
-    distance: f32,
-    cosine: f32,
-}
-
-#[derive(Serialize)]
-struct Word {
-    id: u32,
-    token: String,
-    word: String,
-    distance: f32,
-    cosine: f32,
 }
 
 /// How a split is classified, and what is wrong with it.
@@ -138,17 +98,12 @@ fn write_picture(path: &Path, learned: &Learned, model: &Model) -> Result<()> {
         );
     };
     let [_, _, height, width] = picture.dims();
-    let pixels = values(picture.permute([0, 2, 3, 1]))?; // [1, size, size, 3]
-    let bytes: Vec<u8> = pixels
+    let planes: Vec<u8> = values(picture)?
         .iter()
         .map(|value| (value * 255.0).round() as u8)
         .collect();
-    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-    let mut encoder = png::Encoder::new(BufWriter::new(file), width as u32, height as u32);
-    encoder.set_color(png::ColorType::Rgb);
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(&bytes)?;
-    Ok(writer.finish()?)
+    let png = png_of([width as u32, height as u32], &planes);
+    fs::write(path, png).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Looks and prints.
@@ -158,14 +113,19 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     if let Some(path) = &arguments.picture {
         write_picture(path, &learned, &model)?;
     }
-    let vectors = match learned.file.method.learn().context_layout() {
-        Some(layout) => Some(vectors(&arguments, &learned, &layout, &model, context)?),
-        None => {
-            let remark = format!("{method} has no context vectors, and so no words near them");
-            context.screen.remark(remark);
-            None
+    let vectors = learned_context(&learned, &model, arguments.words.into())?;
+    let remark = match &vectors {
+        None => Some(format!(
+            "{method} has no context vectors, and so no words near them"
+        )),
+        Some(vectors) => {
+            let unknown = vectors.unknown_beginning.as_ref();
+            unknown.map(|unknown| format!("how far the vectors moved is not known: {unknown}"))
         }
     };
+    if let Some(remark) = remark {
+        context.screen.remark(remark);
+    }
     let answer = Answer {
         classification: classification(&arguments, &learned, &model, context)?,
         context: vectors,
@@ -177,107 +137,6 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         false => print(&answer, &learned.file.method),
     }
     Ok(())
-}
-
-/// The context vectors with the words near them.
-fn vectors(
-    arguments: &Arguments,
-    learned: &Learned,
-    layout: &ContextLayout,
-    model: &Model,
-    context: &Context,
-) -> Result<Vectors> {
-    let text = model.text_tower()?;
-    let width = text.config().width;
-    let parameters = &learned.file.parameters;
-    let values = parameters.data(CONTEXT);
-    let values = values.with_context(|| format!("the prompt has no tensor {CONTEXT}"))?;
-    let table = match layout.class_specific {
-        false => parameters.get::<2>(CONTEXT)?, // [M, d]
-        true => {
-            let vectors = values.len() / width;
-            parameters.get::<3>(CONTEXT)?.reshape([vectors, width]) // [K · M, d]
-        }
-    };
-    let near = words::nearest(&table, &text, &model.tokenizer()?, arguments.words.into());
-    let mut moved = match initial_values(learned, layout, model) {
-        Ok(initial) => movements(&initial, &values, width),
-        Err(unknown) => {
-            let remark = format!("how far the vectors moved is not known: {unknown:#}");
-            context.screen.remark(remark);
-            Vec::new()
-        }
-    }
-    .into_iter();
-    let names = distinct_names(&learned.file.class_names);
-    let vectors = near
-        .into_iter()
-        .enumerate()
-        .map(|(index, near)| {
-            let Neighbours {
-                by_distance,
-                by_cosine,
-            } = near;
-            Vector {
-                class: match layout.class_specific {
-                    true => names.get(index / layout.length).cloned(),
-                    false => None,
-                },
-                place: index % layout.length + 1,
-                moved: moved.next().map(Into::into),
-                nearest_by_distance: by_distance.into_iter().map(Into::into).collect(),
-                nearest_by_cosine: by_cosine.into_iter().map(Into::into).collect(),
-            }
-        })
-        .collect();
-    Ok(Vectors {
-        length: layout.length,
-        class_specific: layout.class_specific,
-        position: layout.position,
-        vectors,
-    })
-}
-
-/// The context as it was before the first step, computed again.
-fn initial_values(learned: &Learned, layout: &ContextLayout, model: &Model) -> Result<Vec<f32>> {
-    let settings = &learned.settings;
-    if settings.imported.is_some() {
-        anyhow::bail!("the prompt is imported, and its file does not hold its beginning");
-    }
-    let lesson = Lesson {
-        model,
-        class_names: &learned.file.class_names,
-        train: &LabelledFeatures::nothing(model.config().embedding_width),
-        val: None,
-        initial: &settings.initial,
-        seed: settings.seed,
-    };
-    let initial: &InitialContext = &settings.initial;
-    let initial = initial.parameters(&lesson, layout)?;
-    initial
-        .data(CONTEXT)
-        .with_context(|| format!("there is no tensor {CONTEXT} at the beginning"))
-}
-
-impl From<Movement> for Moved {
-    fn from(moved: Movement) -> Self {
-        Self {
-            distance: moved.distance,
-            cosine: moved.cosine,
-        }
-    }
-}
-
-impl From<NearWord> for Word {
-    fn from(near: NearWord) -> Self {
-        Self {
-            id: near.id,
-            token: near.token,
-            word: near.word,
-            distance: near.distance,
-            cosine: near.cosine,
-        }
-    }
 }
 
 /// Accuracy and mistakes on the data asked for; nothing, with a remark, if the run has none or they are gone.
@@ -367,11 +226,11 @@ fn print(answer: &Answer, method: &Method) {
     }
 }
 
-fn print_vector(vector: &Vector) {
+fn print_vector(vector: &LearnedVector) {
     if let (Some(class), 1) = (&vector.class, vector.place) {
         println!("{class}");
     }
-    let line = |words: &[Word], value: fn(&Word) -> f32| {
+    let line = |words: &[NearWord], value: fn(&NearWord) -> f32| {
         let words: Vec<String> = words
             .iter()
             .map(|word| format!("{} {:.2}", word.word, value(word)))

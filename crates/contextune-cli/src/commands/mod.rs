@@ -10,6 +10,7 @@ pub mod export;
 pub mod import;
 pub mod predict;
 pub mod pretrain;
+pub mod report;
 pub mod resume;
 pub mod sweep;
 pub mod tokenize;

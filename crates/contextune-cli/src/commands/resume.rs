@@ -7,9 +7,10 @@ use contextune::run::{RunFolder, Settings};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{pretrain, train};
+use super::{pretrain, report, train};
 use crate::examples;
 use crate::options::{Context, open_model};
+use crate::watch::Watch;
 
 /// Go on with a run that was stopped, from its last saved epoch.
 ///
@@ -62,6 +63,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
     let dataset = examples::open(data, settings.seed, context)?;
     let result = train::learn(&settings, &dataset, &model, &folder, context)?;
+    report::write(&folder, &model, &dataset, context, &Watch::new(context));
     train::print(&result, &folder, arguments.json)
 }
 

@@ -71,6 +71,15 @@ pub fn softmax(logits: &[f32]) -> Vec<f32> {
     weights.into_iter().map(|weight| weight / sum).collect()
 }
 
+/// The `count` classes of the largest logits of one example and their probabilities, most probable first; of equals the first
+/// one first.
+pub fn most_probable(logits: &[f32], count: usize) -> Vec<(usize, f32)> {
+    let mut classes: Vec<(usize, f32)> = softmax(logits).into_iter().enumerate().collect();
+    classes.sort_by(|a, b| b.1.total_cmp(&a.1)); // stable
+    classes.truncate(count);
+    classes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,5 +91,6 @@ mod tests {
         assert_eq!(accuracy.per_class, [(2, 2), (1, 2)]);
         assert_eq!(accuracy.share(), 0.75);
         assert_eq!(softmax(&[0.0, 0.0]), [0.5, 0.5]);
+        assert_eq!(most_probable(&[0.0, 9.0, 0.0], 2)[1].0, 0);
     }
 }

@@ -5,7 +5,7 @@ mod confusion;
 mod retrieval;
 mod statistics;
 
-pub use accuracy::{Accuracy, largest, softmax};
+pub use accuracy::{Accuracy, largest, most_probable, softmax};
 pub use confusion::{ConfusedPair, Mistake, confused_pairs, mistakes};
 pub use retrieval::{Retrieval, retrieval};
 pub use statistics::{Spread, harmonic_mean};

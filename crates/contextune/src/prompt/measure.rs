@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 
 use super::Prompt;
-use crate::evaluate::Accuracy;
+use crate::evaluate::{Accuracy, most_probable};
 use crate::features::LabelledFeatures;
 use crate::train::{Parameters, TrainError};
 
@@ -50,6 +50,29 @@ pub fn accuracy(
         labels = later;
     })?;
     Ok(accuracy)
+}
+
+/// The `count` most probable classes of every picture and their probabilities, most probable first: in memory for that alone.
+///
+/// # Errors
+/// Whatever the prompt reports.
+pub fn guesses(
+    prompt: &dyn Prompt,
+    parameters: &Parameters,
+    features: &LabelledFeatures,
+    [classes, count]: [usize; 2],
+    device: &Device,
+) -> Result<Vec<Vec<(usize, f32)>>, TrainError> {
+    let at_once = at_once(features, classes);
+    let mut all = Vec::with_capacity(features.pictures());
+    in_parts(prompt, parameters, features, at_once, device, |logits| {
+        all.extend(
+            logits
+                .chunks_exact(classes)
+                .map(|row| most_probable(row, count)),
+        );
+    })?;
+    Ok(all)
 }
 
 /// How many pictures fit into memory together.

@@ -38,7 +38,7 @@ pub mod zeroshot;
 
 use class_features::ClassFeatures;
 pub use classification::{Classification, TrainingViews};
-pub use measure::{accuracy, logits};
+pub use measure::{accuracy, guesses, logits};
 pub use method::{Beginning, Grid, Learn, Lesson, Method, MethodError, Recipe};
 
 /// A prompt that classifies: learned parameters turn image features into logits.

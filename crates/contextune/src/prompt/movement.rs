@@ -1,7 +1,9 @@
 //! How far learning moved each context vector from where it began.
 
+use serde::Serialize;
+
 /// One vector's way.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Movement {
     /// ‖v − v₀‖
     pub distance: f32,

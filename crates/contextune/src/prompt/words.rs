@@ -2,6 +2,7 @@
 //! "Interpreting the Learned Prompts").
 
 use burn::tensor::Tensor;
+use serde::Serialize;
 
 use super::movement::{cosine, distance};
 use crate::backbone::TextTower;
@@ -14,7 +15,7 @@ const WORDS_AT_ONCE: usize = 8192;
 const SPARE: usize = 8;
 
 /// A word of the vocabulary, and how near it is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NearWord {
     /// Its token id.
     pub id: u32,

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! run.toml             all settings, resolved
+//! command.txt          the command that made it, where there was one
 //! prompt.safetensors   what was learned
 //! metrics.jsonl        a line an epoch
 //! result.json          accuracy on the test split
+//! report.html          what it learned, to look at
 //! evaluations/         accuracy on other data, where a sweep measured it
 //! resume/              the training state, while the run is unfinished
 //! ```
@@ -28,6 +30,8 @@ const SETTINGS: &str = "run.toml";
 const PROMPT: &str = "prompt.safetensors";
 const METRICS: &str = "metrics.jsonl";
 const RESULT: &str = "result.json";
+const REPORT: &str = "report.html";
+const COMMAND: &str = "command.txt";
 const RESUME: &str = "resume";
 const EVALUATIONS: &str = "evaluations";
 const STATE: &str = "state.safetensors";
@@ -167,12 +171,36 @@ impl RunFolder {
 
     /// The settings the run was made with.
     pub fn settings<S: DeserializeOwned>(&self) -> Result<S, RunError> {
-        let path = self.path.join(SETTINGS);
-        let text = fs::read_to_string(&path).map_err(at(&path))?;
+        let text = self.settings_text()?;
         toml::from_str(&text).map_err(|error| RunError::Damaged {
-            path,
+            path: self.path.join(SETTINGS),
             problem: error.to_string(),
         })
+    }
+
+    /// The settings as they stand there.
+    pub fn settings_text(&self) -> Result<String, RunError> {
+        let path = self.path.join(SETTINGS);
+        fs::read_to_string(&path).map_err(at(&path))
+    }
+
+    /// Keeps the command that made the run.
+    pub fn write_command(&self, command: &str) -> Result<(), RunError> {
+        let path = self.path.join(COMMAND);
+        replace_with(&path, format!("{command}\n").as_bytes()).map_err(at(&path))
+    }
+
+    /// The command that made the run, if it was kept.
+    pub fn command(&self) -> Option<String> {
+        let text = fs::read_to_string(self.path.join(COMMAND)).ok()?;
+        Some(text.trim_end().to_owned())
+    }
+
+    /// Writes the page that shows the run.
+    pub fn write_report(&self, page: &str) -> Result<PathBuf, RunError> {
+        let path = self.path.join(REPORT);
+        replace_with(&path, page.as_bytes()).map_err(at(&path))?;
+        Ok(path)
     }
 
     /// Writes the metrics of all epochs so far.

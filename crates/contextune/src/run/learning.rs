@@ -259,7 +259,10 @@ fn features_of(
 }
 
 /// The examples, and then the classes, that the settings ask for.
-fn sample(
+///
+/// # Errors
+/// Shots that cannot be drawn.
+pub fn sample(
     settings: &Settings,
     dataset: &Dataset,
     watcher: &impl EncodingWatcher,

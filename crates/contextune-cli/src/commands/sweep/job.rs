@@ -14,6 +14,8 @@ use crate::commands::train;
 pub struct Job {
     pub data: PathBuf,
     pub settings: Settings,
+    /// That would do it alone.
+    pub command: String,
     pub folder: PathBuf,
 }
 
@@ -74,9 +76,11 @@ pub struct Rates {
 impl Run<'_> {
     /// Its settings, as `contextune train` would make them, and its folder.
     pub fn job(&self, sweep: &Sweep<'_>) -> Result<Job> {
-        let mut settings = self.settings(sweep)?;
-        if !settings.method.learn().learns() && *self != self.nothing_learned() {
-            settings = self.nothing_learned().settings(sweep)?;
+        let mut run = *self;
+        let mut settings = run.settings(sweep)?;
+        if !settings.method.learn().learns() {
+            run = self.nothing_learned();
+            settings = run.settings(sweep)?;
         }
         let shots = match (settings.shots, settings.examples) {
             (Some(shots), _) => format!("{shots}-shots"),
@@ -98,9 +102,12 @@ impl Run<'_> {
             .join(folder_name(self.method))
             .join(format!("{shots}{subset}"))
             .join(last);
+        let words = run.words(sweep)?;
+        let words = std::iter::once("contextune").chain(words.iter().map(String::as_str));
         Ok(Job {
             data: self.data.to_owned(),
             settings,
+            command: shlex::try_join(words)?,
             folder,
         })
     }
@@ -118,8 +125,17 @@ impl Run<'_> {
 
     /// Its settings.
     pub fn settings(&self, sweep: &Sweep<'_>) -> Result<Settings> {
+        let words = self.words(sweep)?;
+        train::settings_of(&words, sweep.model, &sweep.datasets[self.data])
+            .with_context(|| format!("the method {:?} of the plan", self.method))
+    }
+
+    /// The command line behind `contextune`.
+    fn words(&self, sweep: &Sweep<'_>) -> Result<Vec<String>> {
         let mut words: Vec<String> = vec!["train".into()];
-        words.extend(split_words(self.method)?);
+        let method = shlex::split(self.method);
+        let unclosed = || format!("{:?} opens a quote and does not close it", self.method);
+        words.extend(method.with_context(unclosed)?);
         let mut option = |name: &str, value: String| words.extend([format!("--{name}"), value]);
         option("data", self.data.display().to_string());
         option("seed", self.seed.to_string());
@@ -144,8 +160,7 @@ impl Run<'_> {
             Role::Chosen { refit: true, .. } => option("learn-from", "train-and-val".into()),
             Role::Plain | Role::Chosen { refit: false, .. } => {}
         }
-        train::settings_of(&words, sweep.model, &sweep.datasets[self.data])
-            .with_context(|| format!("the method {:?} of the plan", self.method))
+        Ok(words)
     }
 }
 
@@ -157,30 +172,6 @@ impl std::fmt::Display for Rates {
             None => Ok(()),
         }
     }
-}
-
-/// Words as a shell splits them, as far as quotes go.
-fn split_words(text: &str) -> Result<Vec<String>> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    for character in text.chars() {
-        match (quote, character) {
-            (Some(open), _) if character == open => quote = None,
-            (Some(_), _) => word.get_or_insert_default().push(character),
-            (None, '"' | '\'') => {
-                word.get_or_insert_default();
-                quote = Some(character);
-            }
-            (None, _) if character.is_whitespace() => words.extend(word.take()),
-            (None, _) => word.get_or_insert_default().push(character),
-        }
-    }
-    if quote.is_some() {
-        bail!("{text:?} opens a quote and does not close it");
-    }
-    words.extend(word);
-    Ok(words)
 }
 
 /// A method with its options as the name of a folder.

@@ -13,6 +13,7 @@ use contextune::train::EpochMetrics;
 
 use super::Sweep;
 use super::job::Job;
+use crate::commands::report;
 use crate::interrupt::EXIT_CODE;
 use crate::options::Context;
 use crate::watch::Watch;
@@ -123,13 +124,21 @@ fn learn_one(sweep: &Sweep<'_>, job: &Job) -> Result<()> {
     } = sweep;
     let folder = match job.folder.exists() {
         true => RunFolder::open(&job.folder)?,
-        false => RunFolder::create(&job.folder, &job.settings, false)?,
+        false => {
+            let folder = RunFolder::create(&job.folder, &job.settings, false)?;
+            folder.write_command(&job.command)?;
+            folder
+        }
     };
     let encoder = run::encoder(&job.settings, model, context.cache.clone())?;
     let dataset = &datasets[&job.data];
     let watch = Quiet { context };
     match run::learn(&job.settings, dataset, model, &encoder, &folder, &watch) {
-        Ok(_) | Err(LearnError::Stopped { .. }) => Ok(()),
+        Ok(_) => {
+            report::write(&folder, model, dataset, context, &watch);
+            Ok(())
+        }
+        Err(LearnError::Stopped { .. }) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("the run {}", job.folder.display())),
     }
 }

@@ -25,7 +25,7 @@ const ABOUT_PLANS: &str = "\
 Do every run of a plan and put what they come to into tables: mean ± standard deviation over seeds.
 
 Runs that are finished are kept, one that was stopped goes on where it was: the same command completes a plan that was \
-interrupted. The tables are printed and written beside the runs as summary.txt, summary.csv and summary.json. A plan:
+interrupted. The tables are printed and written beside the runs as summary.txt, summary.csv, summary.json and report.html. A plan:
 
   out = \"runs\"
 
@@ -117,7 +117,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     learn::learn_all(&sweep, &missing).with_context(go_on)?;
     let measured = measure::measure(&sweep, &jobs, &cells)?;
     let tables = tables::tables(&plan, &measured, &chosen);
-    tables::write(&plan.out, &tables)?;
+    tables::write(&plan, &tables)?;
     match arguments.json {
         true => println!("{}", serde_json::to_string(&tables)?),
         false => print!("{}", tables::text(&tables)),

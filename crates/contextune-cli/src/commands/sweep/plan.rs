@@ -17,6 +17,9 @@ pub struct Plan {
     /// What to find out.
     #[serde(rename = "experiment")]
     pub experiments: Vec<Experiment>,
+    /// The plan as it was written.
+    #[serde(skip)]
+    pub text: String,
 }
 
 /// Every method on every data set, with every number of shots and every seed.
@@ -81,6 +84,7 @@ impl Plan {
             .with_context(|| format!("cannot read the plan {}", path.display()))?;
         let mut plan: Self =
             toml::from_str(&text).with_context(|| format!("{} is not a plan", path.display()))?;
+        plan.text = text;
         let folder = std::path::absolute(path)?;
         let folder = folder.parent().unwrap_or(Path::new("/"));
         plan.out = folder.join(&plan.out);

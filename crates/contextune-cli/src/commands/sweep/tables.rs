@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use contextune::evaluate::{Spread, harmonic_mean};
+use contextune::report::{self, Line, SweepTable};
 use contextune::run::RunResult;
 use serde::Serialize;
 
@@ -135,6 +135,44 @@ fn entries_of(
     }
 }
 
+impl Table {
+    /// Names of the columns, then the cells of each row.
+    fn cells(&self) -> Vec<Vec<String>> {
+        let mut lines = Vec::new();
+        if let Some(row) = self.rows.first() {
+            let name = std::iter::once(String::new());
+            let columns = row.entries.iter().map(Entry::column);
+            lines.push(
+                name.chain(columns)
+                    .chain(costs_columns(self.protocol))
+                    .collect(),
+            );
+        }
+        for row in &self.rows {
+            let name = std::iter::once(row.method.clone());
+            let entries = row.entries.iter().map(Entry::text);
+            lines.push(
+                name.chain(entries)
+                    .chain(row.costs(self.protocol))
+                    .collect(),
+            );
+        }
+        lines
+    }
+
+    /// The table as the page shows it.
+    fn view(&self) -> SweepTable {
+        let mut cells = self.cells().into_iter();
+        SweepTable {
+            title: self.title.clone(),
+            data: self.data.clone(),
+            columns: cells.next().unwrap_or_default(),
+            rows: cells.collect(),
+            curves: self.rows.iter().map(Row::curve).collect(),
+        }
+    }
+}
+
 /// What learning costs: names of columns.
 fn costs_columns(protocol: Protocol) -> Vec<String> {
     let mut columns = vec!["learned", "kB", "s"];
@@ -145,6 +183,19 @@ fn costs_columns(protocol: Protocol) -> Vec<String> {
 }
 
 impl Row {
+    /// Accuracy on what was learned, by shots.
+    fn curve(&self) -> Line {
+        let own = self.entries.iter().filter(|entry| entry.seconds.is_some());
+        let points = own.filter_map(|entry| {
+            let (shots, accuracy) = (entry.shots?, entry.accuracy?);
+            Some((shots as f64, accuracy.mean, accuracy.deviation))
+        });
+        Line {
+            name: self.method.clone(),
+            points: points.collect(),
+        }
+    }
+
     /// The values of [`costs_columns`], with the most shots.
     fn costs(&self, protocol: Protocol) -> Vec<String> {
         let dearest = self.entries.iter().rfind(|entry| entry.seconds.is_some());
@@ -200,25 +251,7 @@ pub fn text(tables: &[Table]) -> String {
             "\n{}: {} (accuracy in %, mean ± deviation over seeds; numbers learned, kB kept, seconds of training)",
             table.title, table.data
         );
-        let mut lines: Vec<Vec<String>> = Vec::new();
-        if let Some(row) = table.rows.first() {
-            let columns = row.entries.iter().map(Entry::column);
-            let name = std::iter::once(String::new());
-            lines.push(
-                name.chain(columns)
-                    .chain(costs_columns(table.protocol))
-                    .collect(),
-            );
-        }
-        for row in &table.rows {
-            let entries = row.entries.iter().map(Entry::text);
-            let name = std::iter::once(row.method.clone());
-            lines.push(
-                name.chain(entries)
-                    .chain(row.costs(table.protocol))
-                    .collect(),
-            );
-        }
+        let lines = table.cells();
         let widths: Vec<usize> = (0..lines.first().map_or(0, Vec::len))
             .map(|column| {
                 lines
@@ -241,8 +274,8 @@ pub fn text(tables: &[Table]) -> String {
     text
 }
 
-/// Writes summary.txt, summary.csv and summary.json.
-pub fn write(out: &Path, tables: &[Table]) -> Result<()> {
+/// Writes summary.txt, summary.csv, summary.json and report.html.
+pub fn write(plan: &Plan, tables: &[Table]) -> Result<()> {
     let mut csv = String::from(
         "title,data,method,shots,what,mean,deviation,seeds,train_seconds,parameters,prompt_bytes,learning_rate,weight_decay\n",
     );
@@ -270,13 +303,18 @@ pub fn write(out: &Path, tables: &[Table]) -> Result<()> {
             }
         }
     }
+    let views: Vec<SweepTable> = tables.iter().map(Table::view).collect();
     let files = [
         ("summary.txt", text(tables)),
         ("summary.csv", csv),
         ("summary.json", serde_json::to_string_pretty(tables)?),
+        (
+            "report.html",
+            report::sweep(&data_name(&plan.out), &views, &plan.text),
+        ),
     ];
     for (name, text) in files {
-        let path = out.join(name);
+        let path = plan.out.join(name);
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())

@@ -7,6 +7,7 @@ use contextune::data::Dataset;
 use contextune::model::Model;
 use contextune::run::{self, LearnError, RunFolder, RunResult, Settings};
 
+use super::report;
 use crate::examples;
 use crate::interrupt::Stopped;
 use crate::options::Context;
@@ -26,7 +27,13 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     }
     settings.check(&model)?;
     let folder = common.folder(&settings)?;
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words = std::iter::once("contextune").chain(words.iter().map(String::as_str));
+    if let Ok(command) = shlex::try_join(words) {
+        folder.write_command(&command)?;
+    }
     let result = learn(&settings, &dataset, &model, &folder, context)?;
+    report::write(&folder, &model, &dataset, context, &Watch::new(context));
     print(&result, &folder, common.json)
 }
 

@@ -1,0 +1,96 @@
+//! `contextune report`: runs as pages to look at.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use contextune::data::Dataset;
+use contextune::features::EncodingWatcher;
+use contextune::model::Model;
+use contextune::report::{Grounds, RunReport, compare};
+use contextune::run::RunFolder;
+
+use crate::examples;
+use crate::learned;
+use crate::options::Context;
+use crate::watch::Watch;
+
+/// Write the page of a run again, or a page that compares several.
+///
+/// Training writes the page of its run: report.html in its folder. It needs no network and no other file.
+///
+/// Example: contextune report runs/coop runs/vpt --out compared.html
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Run folders.
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
+    /// Where the page that compares several runs goes.
+    #[arg(long, value_name = "FILE", default_value = "report.html")]
+    out: PathBuf,
+}
+
+/// Writes the page and prints where it is.
+pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
+    if let [run] = &arguments.runs[..] {
+        let folder = RunFolder::open(run)?;
+        let page = gather(run, context)?.page();
+        println!("{}", folder.write_report(&page)?.display());
+        return Ok(());
+    }
+    let reports = arguments
+        .runs
+        .iter()
+        .map(|run| gather(run, context))
+        .collect::<Result<Vec<_>>>()?;
+    let out = &arguments.out;
+    std::fs::write(out, compare(&reports))
+        .with_context(|| format!("cannot write {}", out.display()))?;
+    println!("{}", out.display());
+    Ok(())
+}
+
+fn gather(run: &Path, context: &Context) -> Result<RunReport> {
+    let (learned, model) = learned::open(run, context)?;
+    let Some(data) = &learned.settings.data else {
+        bail!(
+            "{} was imported without data, so there is nothing to show: measure it with `contextune eval {} --data`",
+            run.display(),
+            run.display()
+        );
+    };
+    let dataset = examples::open(data, learned.settings.seed, context)?;
+    let folder = RunFolder::open(run)?;
+    let grounds = Grounds {
+        folder: &folder,
+        model: &model,
+        dataset: &dataset,
+        cache: context.cache.as_deref(),
+    };
+    Ok(RunReport::gather(&grounds, &Watch::new(context))?)
+}
+
+/// The page of a run that was just finished. What keeps it from being written is a remark: the run is whole without it.
+pub fn write(
+    folder: &RunFolder,
+    model: &Model,
+    dataset: &Dataset,
+    context: &Context,
+    watcher: &impl EncodingWatcher,
+) -> Option<PathBuf> {
+    let grounds = Grounds {
+        folder,
+        model,
+        dataset,
+        cache: context.cache.as_deref(),
+    };
+    let page = RunReport::gather(&grounds, watcher).map(|report| report.page());
+    match page.and_then(|page| Ok(folder.write_report(&page)?)) {
+        Ok(path) => Some(path),
+        Err(error) => {
+            context
+                .screen
+                .remark(format!("there is no page of the run: {error}"));
+            None
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! What there is to show of a finished run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::context::{LearnedContext, learned_context};
+use super::map::Map;
+use super::{ReportError, pictures};
+use crate::data::{Dataset, Input, distinct_names};
+use crate::evaluate::Accuracy;
+use crate::features::{EncodingWatcher, ExampleEncoder, LabelledFeatures, Sees, Views};
+use crate::image::DecodeOptions;
+use crate::model::Model;
+use crate::prompt::zeroshot::ZeroShotSettings;
+use crate::prompt::{self, Method, Prompt};
+use crate::run::{self, Learned, RunFolder, RunResult, Settings};
+use crate::text::TemplateSet;
+use crate::train::{EpochMetrics, Parameters};
+
+/// Guesses that are shown of a picture.
+const GUESSES: usize = 5;
+/// Pictures of a class that are shown: the surest of those classified wrongly and of those classified rightly.
+const WRONG: usize = 4;
+const RIGHT: usize = 2;
+/// Pictures in a page, at most: those of the classes with the lowest accuracy.
+const PICTURES: usize = 240;
+/// Pictures on the map, at most.
+const ON_MAP: usize = 600;
+/// Words shown for a context vector.
+const WORDS: usize = 5;
+/// Words tell what a model knows without learning: a template of the data set, and several averaged.
+const TEMPLATE: &str = "a photo of a {}.";
+const ENSEMBLE: &str = "openai-7";
+
+/// Everything that the page of a run shows.
+#[derive(Debug)]
+pub struct RunReport {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The command that made it, if it is known.
+    pub command: Option<String>,
+    /// Its settings.
+    pub settings: Settings,
+    /// The settings as they stand in the folder.
+    pub settings_text: String,
+    /// What it came to.
+    pub result: RunResult,
+    /// Of every epoch.
+    pub metrics: Vec<EpochMetrics>,
+    /// What hand-written words come to on the same pictures.
+    pub baselines: Vec<Baseline>,
+    /// Every class with measured pictures, the one with the lowest accuracy first.
+    pub classes: Vec<ClassReport>,
+    /// Names of all classes, no two alike.
+    pub class_names: Vec<String>,
+    /// How often pictures of one class were taken for another, or rightly for their own.
+    pub taken_for: BTreeMap<(usize, usize), usize>,
+    /// What the context vectors are near to, for methods that have some.
+    pub context: Option<LearnedContext>,
+    /// Pictures and classes in two dimensions, for methods that compare both.
+    pub map: Option<Map>,
+    /// What a prompt of pixels looks like, a `data:` address.
+    pub prompt_picture: Option<String>,
+}
+
+/// Words, and what they come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Baseline {
+    /// The words.
+    pub name: String,
+    /// Share of right answers.
+    pub accuracy: f32,
+}
+
+/// A class on the measured pictures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassReport {
+    /// Its label.
+    pub label: usize,
+    /// Its name, unlike all others.
+    pub name: String,
+    /// Right answers.
+    pub correct: usize,
+    /// Pictures.
+    pub examples: usize,
+    /// Right answers of the first of the [baselines](RunReport::baselines).
+    pub baseline_correct: Option<usize>,
+    /// Some of its pictures: wrong ones first, the surest first.
+    pub shown: Vec<Example>,
+}
+
+/// A picture, and what it was taken for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    /// Its path below the data set, or its row.
+    pub name: String,
+    /// The picture, small, as a `data:` address; absent where there are only features.
+    pub thumbnail: Option<String>,
+    /// The most probable classes with their probabilities.
+    pub guesses: Vec<(usize, f32)>,
+}
+
+/// What a report is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Grounds<'a> {
+    /// The run's folder.
+    pub folder: &'a RunFolder,
+    /// The model it was learned with.
+    pub model: &'a Model,
+    /// Its data set, neither sampled nor cut.
+    pub dataset: &'a Dataset,
+    /// Where features are kept.
+    pub cache: Option<&'a Path>,
+}
+
+impl RunReport {
+    /// Measures and collects.
+    ///
+    /// # Errors
+    /// A run that is not finished, and whatever cannot be read.
+    pub fn gather(
+        grounds: &Grounds<'_>,
+        watcher: &impl EncodingWatcher,
+    ) -> Result<Self, ReportError> {
+        let Grounds {
+            folder,
+            model,
+            cache,
+            ..
+        } = *grounds;
+        let learned = Learned::open(folder.path(), model.device())?;
+        let Some(result) = folder.result::<RunResult>()? else {
+            let path = folder.path().to_owned();
+            return Err(ReportError::Unfinished { path });
+        };
+        let settings = &learned.settings;
+        let dataset = run::sample(settings, grounds.dataset, watcher)?;
+        let class_names = distinct_names(&dataset.class_names);
+        let classes = class_names.len();
+
+        let encoder = run::encoder(settings, model, cache.map(Path::to_owned))?;
+        let examples = dataset.split(settings.measure_on);
+        let (kept, features) = encoder.readable(&dataset, examples, Views::Whole, watcher)?;
+        let labels = features.labels();
+        let prompt = learned.prompt(model, &dataset.class_names)?;
+        let parameters = &learned.file.parameters;
+        let counts = [classes, GUESSES];
+        let guesses = prompt::guesses(&*prompt, parameters, &features, counts, model.device())?;
+
+        let image_features = match settings.method.learn().sees(model) {
+            Sees::Features => features.clone(),
+            Sees::Pixels { .. } if model.config().text.is_some() => {
+                let options = settings.encoding(cache.map(Path::to_owned));
+                let fingerprint = model.fingerprint()?;
+                let encoder = ExampleEncoder::new(model, &fingerprint, options, Sees::Features);
+                encoder.labelled(&dataset, examples, Views::Whole, watcher)?
+            }
+            Sees::Pixels { .. } => LabelledFeatures::nothing(model.config().embedding_width),
+        };
+        let words = Words::of(model, &dataset, &image_features)?;
+
+        let mut taken_for = BTreeMap::new();
+        for (guesses, &label) in guesses.iter().zip(labels) {
+            *taken_for.entry((label, guesses[0].0)).or_default() += 1;
+        }
+        let decoding = DecodeOptions {
+            honour_exif: settings.exif,
+            ..DecodeOptions::default()
+        };
+        let shown = Shown {
+            dataset: &dataset,
+            examples: kept.iter().map(|&index| &examples[index].input).collect(),
+            guesses: &guesses,
+            labels,
+            decoding: &decoding,
+        };
+        let map = match &words {
+            Some(words) => words.map(&*prompt, parameters, &image_features, model)?,
+            None => None,
+        };
+        Ok(Self {
+            folder: folder.path().to_owned(),
+            command: folder.command(),
+            settings_text: folder.settings_text()?,
+            metrics: folder.metrics()?,
+            baselines: words
+                .iter()
+                .flat_map(|words| words.baselines.clone())
+                .collect(),
+            classes: shown.classes(&class_names, words.as_ref().map(|words| &words.accuracy)),
+            taken_for,
+            context: learned_context(&learned, model, WORDS)?,
+            map,
+            prompt_picture: prompt.picture(parameters)?.map(pictures::of_tensor),
+            class_names,
+            settings: learned.settings,
+            result,
+        })
+    }
+}
+
+/// What hand-written words come to.
+struct Words {
+    baselines: Vec<Baseline>,
+    /// Of the first baseline.
+    accuracy: Accuracy,
+    /// Its class features, as a prompt.
+    prompt: Box<dyn Prompt>,
+}
+
+impl Words {
+    /// `None` for a model without words.
+    fn of(
+        model: &Model,
+        dataset: &Dataset,
+        features: &LabelledFeatures,
+    ) -> Result<Option<Self>, ReportError> {
+        if model.config().text.is_none() {
+            return Ok(None);
+        }
+        let names = &dataset.class_names;
+        let template = dataset.published_template().unwrap_or(TEMPLATE);
+        let measured = |templates: String| -> Result<_, ReportError> {
+            let method = Method::Zeroshot(ZeroShotSettings { templates });
+            let none = Parameters::default();
+            let prompt = method.learn().open(model, names, &none, None)?;
+            let device = model.device();
+            let accuracy = prompt::accuracy(&*prompt, &none, features, names.len(), device)?;
+            Ok((prompt, accuracy))
+        };
+        let (prompt, accuracy) = measured(template.to_owned())?;
+        let ensemble =
+            TemplateSet::from_argument(ENSEMBLE).map_err(crate::prompt::MethodError::from)?;
+        let lines: Vec<String> = ensemble
+            .templates()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let (_, together) = measured(lines.join("\n"))?;
+        let baselines = vec![
+            Baseline {
+                name: format!("zero-shot, “{template}”"),
+                accuracy: accuracy.share(),
+            },
+            Baseline {
+                name: format!("zero-shot, {} templates together", lines.len()),
+                accuracy: together.share(),
+            },
+        ];
+        Ok(Some(Self {
+            baselines,
+            accuracy,
+            prompt,
+        }))
+    }
+
+    /// Where pictures, words and learned classes lie, if the learned classes have features.
+    fn map(
+        &self,
+        learned: &dyn Prompt,
+        parameters: &Parameters,
+        features: &LabelledFeatures,
+        model: &Model,
+    ) -> Result<Option<Map>, ReportError> {
+        let none = Parameters::default();
+        let classifiers = (
+            self.prompt.class_features(&none)?,
+            learned.class_features(parameters)?,
+        );
+        let (Some(words), Some(learned)) = classifiers else {
+            return Ok(None);
+        };
+        let every = features.pictures().div_ceil(ON_MAP).max(1);
+        let which: Vec<(usize, usize)> = (0..features.pictures())
+            .step_by(every)
+            .map(|picture| (picture, 0))
+            .collect();
+        if which.len() < 2 {
+            return Ok(None);
+        }
+        let labels: Vec<usize> = which
+            .iter()
+            .map(|&(picture, _)| features.labels()[picture])
+            .collect();
+        let images = features
+            .select(&which, model.device())
+            .map_err(crate::train::TrainError::from)?;
+        Ok(Some(Map::new(
+            images,
+            &labels,
+            words.features(),
+            learned.features().inner(),
+        )))
+    }
+}
+
+/// Pictures to choose from.
+struct Shown<'a> {
+    dataset: &'a Dataset,
+    /// What was measured, N inputs.
+    examples: Vec<&'a Input>,
+    guesses: &'a [Vec<(usize, f32)>],
+    labels: &'a [usize],
+    decoding: &'a DecodeOptions,
+}
+
+impl Shown<'_> {
+    /// Every class that has pictures, with some of them.
+    fn classes(&self, names: &[String], words: Option<&Accuracy>) -> Vec<ClassReport> {
+        let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (example, &label) in self.labels.iter().enumerate() {
+            members.entry(label).or_default().push(example);
+        }
+        let is_right = |&&example: &&usize| self.guesses[example][0].0 == self.labels[example];
+        let mut classes: Vec<(ClassReport, Vec<usize>)> = members
+            .into_iter()
+            .map(|(label, members)| {
+                let report = ClassReport {
+                    label,
+                    name: names[label].clone(),
+                    correct: members.iter().filter(is_right).count(),
+                    examples: members.len(),
+                    baseline_correct: words.map(|words| words.per_class[label].0),
+                    shown: Vec::new(),
+                };
+                (report, members)
+            })
+            .collect();
+        let share = |class: &ClassReport| class.correct as f64 / class.examples as f64;
+        classes.sort_by(|(a, _), (b, _)| share(a).total_cmp(&share(b)));
+        let mut left = PICTURES;
+        for (class, members) in &mut classes {
+            let surest = |right: bool, count: usize| {
+                let mut some: Vec<usize> = members
+                    .iter()
+                    .filter(|example| is_right(example) == right)
+                    .copied()
+                    .collect();
+                some.sort_by(|&a, &b| self.guesses[b][0].1.total_cmp(&self.guesses[a][0].1));
+                some.truncate(count);
+                some
+            };
+            let chosen = [surest(false, WRONG), surest(true, RIGHT)].concat();
+            class.shown = chosen
+                .into_iter()
+                .take(left)
+                .map(|example| self.example(example))
+                .collect();
+            left -= class.shown.len();
+        }
+        classes.into_iter().map(|(class, _)| class).collect()
+    }
+
+    fn example(&self, example: usize) -> Example {
+        let input = self.examples[example];
+        Example {
+            name: self.dataset.input_name(input),
+            thumbnail: match input {
+                // It could be read a moment ago; a page without it is better than none.
+                Input::Picture(path) => pictures::thumbnail(path, self.decoding).ok(),
+                Input::FeatureRow(_) => None,
+            },
+            guesses: self.guesses[example].clone(),
+        }
+    }
+}

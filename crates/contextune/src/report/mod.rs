@@ -1,0 +1,64 @@
+//! A run, looked at: what it learned, what it gets right and wrong and how it came about, as one page that needs nothing else.
+//!
+//! [`RunReport::gather`] computes what there is to show, [`RunReport::page`] shows it, [`compare()`] shows several, [`sweep()`] what
+//! a plan came to.
+
+mod charts;
+mod context;
+mod gather;
+mod map;
+mod page;
+mod pictures;
+mod sweep;
+
+pub use charts::Line;
+pub use context::{LearnedContext, LearnedVector, learned_context};
+pub use gather::{Baseline, ClassReport, Example, Grounds, RunReport};
+pub use map::Map;
+pub use page::compare;
+pub use pictures::png_of;
+pub use sweep::{SweepTable, sweep};
+
+use crate::data::DataError;
+use crate::features::FeatureError;
+use crate::image::ImageError;
+use crate::model::ModelError;
+use crate::prompt::MethodError;
+use crate::run::{LearnError, RunError};
+use crate::train::TrainError;
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// The run folder.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// What was learned.
+    #[error(transparent)]
+    Learned(#[from] LearnError),
+    /// The data set.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The pictures.
+    #[error(transparent)]
+    Features(#[from] FeatureError),
+    /// A single picture.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The method.
+    #[error(transparent)]
+    Method(#[from] MethodError),
+    /// The prompt.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The run is not finished.
+    #[error("{} is not finished, so there is no result to show: go on with `contextune resume {}`", path.display(), path.display())]
+    Unfinished {
+        /// Its folder.
+        path: std::path::PathBuf,
+    },
+}

@@ -1,0 +1,505 @@
+//! The page of a run, and the page that compares several.
+
+use std::collections::BTreeSet;
+
+use askama::Template;
+
+use super::charts::{self, Axes, Line};
+use super::context::LearnedContext;
+use super::gather::{ClassReport, RunReport};
+use crate::prompt::words::NearWord;
+use crate::train::EpochMetrics;
+
+/// Classes in a confusion matrix, at most.
+const MATRIX_CLASSES: usize = 40;
+/// Confused pairs in the list below it.
+const PAIRS: usize = 12;
+/// Context vectors in a page, at most.
+const VECTORS: usize = 64;
+/// Classes whose pictures are open to see when the page opens.
+const OPEN: usize = 3;
+
+#[derive(Template)]
+#[template(path = "report/run.html")]
+struct RunPage<'a> {
+    report: &'a RunReport,
+    method: String,
+    data: String,
+    model: String,
+    what: String,
+    accuracy: String,
+    pictures: usize,
+    chance: String,
+    bars: Vec<Bar>,
+    facts: Vec<(String, &'static str)>,
+    curves: Vec<(&'static str, String)>,
+    classes: Vec<ClassRow>,
+    matrix: Option<String>,
+    matrix_classes: usize,
+    matrix_cut: bool,
+    confused: Vec<(String, String, usize)>,
+    context: Option<ContextTable>,
+    map: Option<String>,
+    version: &'static str,
+}
+
+struct Bar {
+    name: String,
+    percent: String,
+    width: String,
+    own: bool,
+}
+
+struct ClassRow {
+    name: String,
+    share: String,
+    width: String,
+    before: Option<String>,
+    open: bool,
+    pictures: Vec<PictureCard>,
+}
+
+struct PictureCard {
+    name: String,
+    thumbnail: Option<String>,
+    right: bool,
+    taken_for: String,
+    guesses: Vec<Guess>,
+}
+
+struct Guess {
+    name: String,
+    percent: String,
+    is_true: bool,
+}
+
+struct ContextTable {
+    class_specific: bool,
+    vectors: Vec<VectorRow>,
+    left_out: Option<usize>,
+}
+
+struct VectorRow {
+    class: String,
+    place: usize,
+    moved: String,
+    by_distance: String,
+    by_cosine: String,
+}
+
+/// A share as the page prints it.
+fn percent(share: impl Into<f64>) -> String {
+    format!("{:.1} %", 100.0 * share.into())
+}
+
+/// A share as the width of a bar.
+fn width(share: impl Into<f64>) -> String {
+    format!("{:.1}", 100.0 * share.into())
+}
+
+impl RunReport {
+    /// The page: HTML that needs no other file and no network.
+    pub fn page(&self) -> String {
+        let pictures = self.classes.iter().map(|class| class.examples).sum();
+        let (matrix_labels, confused) = self.confusion();
+        let matrix = (matrix_labels.len() > 1).then(|| self.matrix(&matrix_labels));
+        let page = RunPage {
+            report: self,
+            method: self.result.method.clone(),
+            data: self.data_name(),
+            model: self
+                .settings
+                .model
+                .clone()
+                .unwrap_or_else(|| "the embedded model".into()),
+            what: self.sample(),
+            accuracy: percent(self.result.accuracy),
+            bars: self.bars(),
+            pictures,
+            chance: percent(1.0 / self.classes.len().max(1) as f64),
+            facts: self.facts(),
+            curves: self.curves(),
+            classes: self.class_rows(),
+            matrix,
+            matrix_classes: matrix_labels.len(),
+            matrix_cut: matrix_labels.len() < self.class_names.len(),
+            confused,
+            context: self.context.as_ref().map(context_table),
+            map: self
+                .map
+                .as_ref()
+                .map(|map| charts::map(map, &self.class_names)),
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        page.render()
+            .expect("a page is written into a text, which always takes it")
+    }
+
+    /// The data set's folder or file, without its path.
+    fn data_name(&self) -> String {
+        let data = self.settings.data.as_deref();
+        let name = data.and_then(|data| data.file_stem());
+        name.map_or_else(
+            || "unknown data".into(),
+            |name| name.to_string_lossy().into_owned(),
+        )
+    }
+
+    /// What was learned from.
+    fn sample(&self) -> String {
+        let result = &self.result;
+        let pictures = match (result.shots, result.examples) {
+            (Some(1), _) => "1 picture a class".into(),
+            (Some(shots), _) => format!("{shots} pictures a class"),
+            (None, Some(examples)) => format!("{examples} pictures"),
+            (None, None) => "all pictures".into(),
+        };
+        let classes = match result.subset.as_str() {
+            "all" => String::new(),
+            subset => format!(" · {subset} classes"),
+        };
+        format!(
+            "{pictures}{classes} · seed {} · recipe {}",
+            result.seed, result.recipe
+        )
+    }
+
+    /// The run and what words come to.
+    fn bars(&self) -> Vec<Bar> {
+        let bar = |name: &str, share: f32, own| Bar {
+            name: name.to_owned(),
+            percent: percent(share),
+            width: width(share),
+            own,
+        };
+        let own = bar(&self.result.method, self.result.accuracy, true);
+        let words = self.baselines.iter();
+        let words = words.map(|baseline| bar(&baseline.name, baseline.accuracy, false));
+        std::iter::once(own).chain(words).collect()
+    }
+
+    fn facts(&self) -> Vec<(String, &'static str)> {
+        let result = &self.result;
+        let mut facts = vec![
+            (result.parameters.to_string(), "learned numbers"),
+            (format!("{:.1} s", result.train_seconds), "of training"),
+        ];
+        if let Some(bytes) = result.prompt_bytes {
+            facts.push((format!("{:.1} kB", bytes as f64 / 1e3), "prompt file"));
+        }
+        if let Some(bytes) = result.peak_memory_bytes {
+            facts.push((format!("{:.0} MB", bytes as f64 / 1e6), "peak memory"));
+        }
+        if let Some(last) = self.metrics.last() {
+            facts.push((last.epoch.to_string(), "epochs"));
+        }
+        facts
+    }
+
+    /// Loss and training accuracy by epoch.
+    fn curves(&self) -> Vec<(&'static str, String)> {
+        if self.metrics.len() < 2 {
+            return Vec::new();
+        }
+        let curve = |name: &str, values: Vec<f64>| {
+            let points = self.metrics.iter().zip(values);
+            let line = Line {
+                name: name.into(),
+                points: points
+                    .map(|(epoch, value)| (epoch.epoch as f64, value, 0.0))
+                    .collect(),
+            };
+            let axes = Axes {
+                x: "epoch",
+                y: name,
+                doubling: false,
+            };
+            charts::lines(&[line], axes)
+        };
+        let losses = self
+            .metrics
+            .iter()
+            .map(|epoch| f64::from(epoch.loss))
+            .collect();
+        let shares = self
+            .metrics
+            .iter()
+            .map(|epoch| 100.0 * f64::from(epoch.accuracy))
+            .collect();
+        vec![
+            ("loss", curve("loss", losses)),
+            (
+                "accuracy on the training pictures",
+                curve("accuracy in %", shares),
+            ),
+        ]
+    }
+
+    fn class_rows(&self) -> Vec<ClassRow> {
+        let row = |(place, class): (usize, &ClassReport)| {
+            let share = class.correct as f64 / class.examples.max(1) as f64;
+            let before = class.baseline_correct;
+            let before =
+                before.map(|correct| percent(correct as f64 / class.examples.max(1) as f64));
+            ClassRow {
+                name: class.name.clone(),
+                share: format!("{} of {}", percent(share), class.examples),
+                width: width(share),
+                before,
+                open: place < OPEN,
+                pictures: self.pictures(class),
+            }
+        };
+        self.classes.iter().enumerate().map(row).collect()
+    }
+
+    fn pictures(&self, class: &ClassReport) -> Vec<PictureCard> {
+        let name = |label: usize| self.class_names[label].clone();
+        let shown = class.shown.iter().map(|example| {
+            let first = example.guesses.first().map(|guess| guess.0);
+            PictureCard {
+                name: example.name.clone(),
+                thumbnail: example.thumbnail.clone(),
+                right: first == Some(class.label),
+                taken_for: first.map(name).unwrap_or_default(),
+                guesses: example
+                    .guesses
+                    .iter()
+                    .map(|&(label, probability)| Guess {
+                        name: name(label),
+                        percent: format!("{:.0} %", 100.0 * probability),
+                        is_true: label == class.label,
+                    })
+                    .collect(),
+            }
+        });
+        shown.collect()
+    }
+
+    /// The classes to show in a matrix, in their order, and the pairs that are confused most.
+    fn confusion(&self) -> (Vec<usize>, Vec<(String, String, usize)>) {
+        let mut wrong: Vec<(usize, usize, usize)> = self
+            .taken_for
+            .iter()
+            .filter(|((label, taken), _)| label != taken)
+            .map(|(&(label, taken), &count)| (label, taken, count))
+            .collect();
+        wrong.sort_by_key(|&(_, _, count)| std::cmp::Reverse(count)); // stable
+        let pairs = wrong.iter().take(PAIRS).map(|&(label, taken, count)| {
+            (
+                self.class_names[label].clone(),
+                self.class_names[taken].clone(),
+                count,
+            )
+        });
+        let pairs = pairs.collect();
+        let mut labels: Vec<usize> = Vec::new();
+        if self.class_names.len() <= MATRIX_CLASSES {
+            labels = (0..self.class_names.len()).collect();
+        } else {
+            for (label, taken, _) in wrong {
+                for class in [label, taken] {
+                    if labels.len() < MATRIX_CLASSES && !labels.contains(&class) {
+                        labels.push(class);
+                    }
+                }
+            }
+            labels.sort_unstable();
+        }
+        (labels, pairs)
+    }
+
+    fn matrix(&self, labels: &[usize]) -> String {
+        let names: Vec<String> = labels
+            .iter()
+            .map(|&label| self.class_names[label].clone())
+            .collect();
+        let count =
+            |label: usize, taken: usize| self.taken_for.get(&(label, taken)).copied().unwrap_or(0);
+        let counts: Vec<usize> = labels
+            .iter()
+            .flat_map(|&label| labels.iter().map(move |&taken| count(label, taken)))
+            .collect();
+        charts::matrix(&names, &counts)
+    }
+}
+
+#[derive(Template)]
+#[template(path = "report/compare.html")]
+struct ComparePage {
+    title: String,
+    about: String,
+    bars: Vec<Bar>,
+    runs: Vec<ComparedRun>,
+    curves: Vec<(&'static str, String)>,
+    classes: Vec<(String, Vec<String>)>,
+}
+
+struct ComparedRun {
+    name: String,
+    data: String,
+    sample: String,
+    parameters: usize,
+    seconds: String,
+    size: String,
+}
+
+/// The page that puts several runs side by side: HTML that needs no other file and no network.
+pub fn compare(reports: &[RunReport]) -> String {
+    let names = run_names(reports);
+    let run = |(report, name): (&RunReport, &String)| ComparedRun {
+        name: name.clone(),
+        data: report.data_name(),
+        sample: report.sample(),
+        parameters: report.result.parameters,
+        seconds: format!("{:.1} s", report.result.train_seconds),
+        size: match report.result.prompt_bytes {
+            Some(bytes) => format!("{:.1} kB", bytes as f64 / 1e3),
+            None => "–".into(),
+        },
+    };
+    let bars = reports.iter().zip(&names).map(|(report, name)| Bar {
+        name: name.clone(),
+        percent: percent(report.result.accuracy),
+        width: width(report.result.accuracy),
+        own: true,
+    });
+    // Words come to the same for all runs on the same pictures.
+    let mut words: Vec<Bar> = Vec::new();
+    for report in reports {
+        for baseline in &report.baselines {
+            let name = match reports
+                .iter()
+                .all(|other| other.data_name() == report.data_name())
+            {
+                true => baseline.name.clone(),
+                false => format!("{}, {}", report.data_name(), baseline.name),
+            };
+            if !words.iter().any(|bar| bar.name == name) {
+                words.push(Bar {
+                    name,
+                    percent: percent(baseline.accuracy),
+                    width: width(baseline.accuracy),
+                    own: false,
+                });
+            }
+        }
+    }
+    let page = ComparePage {
+        title: format!("{} runs", reports.len()),
+        about: names.join(" · "),
+        bars: bars.chain(words).collect(),
+        runs: reports.iter().zip(&names).map(run).collect(),
+        curves: compared_curves(reports, &names),
+        classes: compared_classes(reports),
+    };
+    page.render()
+        .expect("a page is written into a text, which always takes it")
+}
+
+/// The runs' folders, as short as they can be told apart.
+fn run_names(reports: &[RunReport]) -> Vec<String> {
+    let parts: Vec<Vec<String>> = reports
+        .iter()
+        .map(|report| {
+            let parts = report.folder.components();
+            parts
+                .map(|part| part.as_os_str().to_string_lossy().into_owned())
+                .collect()
+        })
+        .collect();
+    let ending =
+        |parts: &[String], count: usize| parts[parts.len().saturating_sub(count)..].join("/");
+    let longest = parts.iter().map(Vec::len).max().unwrap_or(1);
+    for count in 1..=longest {
+        let names: Vec<String> = parts.iter().map(|parts| ending(parts, count)).collect();
+        let different: BTreeSet<&String> = names.iter().collect();
+        if different.len() == names.len() {
+            return names;
+        }
+    }
+    parts.iter().map(|parts| parts.join("/")).collect()
+}
+
+/// Loss and training accuracy of all runs that have any, by epoch.
+fn compared_curves(reports: &[RunReport], names: &[String]) -> Vec<(&'static str, String)> {
+    let lines = |value: fn(&EpochMetrics) -> f64| -> Vec<Line> {
+        let trained = reports.iter().zip(names);
+        let trained = trained.filter(|(report, _)| report.metrics.len() > 1);
+        let line = |(report, name): (&RunReport, &String)| Line {
+            name: name.clone(),
+            points: report
+                .metrics
+                .iter()
+                .map(|epoch| (epoch.epoch as f64, value(epoch), 0.0))
+                .collect(),
+        };
+        trained.map(line).collect()
+    };
+    let losses = lines(|epoch| f64::from(epoch.loss));
+    if losses.is_empty() {
+        return Vec::new();
+    }
+    let axes = |y| Axes {
+        x: "epoch",
+        y,
+        doubling: false,
+    };
+    let shares = lines(|epoch| 100.0 * f64::from(epoch.accuracy));
+    vec![
+        ("loss", charts::lines(&losses, axes("loss"))),
+        (
+            "accuracy on the training pictures",
+            charts::lines(&shares, axes("accuracy in %")),
+        ),
+    ]
+}
+
+/// Accuracy of every class that any run has, by name.
+fn compared_classes(reports: &[RunReport]) -> Vec<(String, Vec<String>)> {
+    let names: BTreeSet<&str> = reports
+        .iter()
+        .flat_map(|report| report.classes.iter().map(|class| class.name.as_str()))
+        .collect();
+    let share = |report: &RunReport, name: &str| {
+        let class = report.classes.iter().find(|class| class.name == name);
+        class.map_or_else(
+            || "–".into(),
+            |class| percent(class.correct as f64 / class.examples.max(1) as f64),
+        )
+    };
+    let row = |name: &str| {
+        let shares = reports.iter().map(|report| share(report, name)).collect();
+        (name.to_owned(), shares)
+    };
+    names.into_iter().map(row).collect()
+}
+
+fn context_table(context: &LearnedContext) -> ContextTable {
+    let words = |words: &[NearWord]| {
+        let words: Vec<&str> = words.iter().map(|word| word.word.as_str()).collect();
+        words.join(", ")
+    };
+    let vectors = context
+        .vectors
+        .iter()
+        .take(VECTORS)
+        .map(|vector| VectorRow {
+            class: vector.class.clone().unwrap_or_default(),
+            place: vector.place,
+            moved: vector
+                .moved
+                .map_or_else(|| "–".into(), |moved| format!("{:.3}", moved.distance)),
+            by_distance: words(&vector.nearest_by_distance),
+            by_cosine: words(&vector.nearest_by_cosine),
+        });
+    ContextTable {
+        class_specific: context.class_specific,
+        vectors: vectors.collect(),
+        left_out: context
+            .vectors
+            .len()
+            .checked_sub(VECTORS)
+            .filter(|&more| more > 0),
+    }
+}

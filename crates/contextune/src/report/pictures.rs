@@ -1,0 +1,54 @@
+//! Pictures small enough to lie in a page.
+
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use burn::tensor::Tensor;
+
+use crate::image::{self, DecodeOptions, ImageError, Preprocess};
+
+/// Side of a small picture in pixels.
+pub const SIDE: u32 = 96;
+
+/// The middle of a picture file as a PNG of [`SIDE`] pixels, a `data:` address.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn thumbnail(path: &Path, options: &DecodeOptions) -> Result<String, ImageError> {
+    let picture = image::open(path, options)?.into_rgb();
+    let small = Preprocess::new(SIDE).apply(&picture);
+    Ok(address(&png_of([SIDE, SIDE], small.as_bytes())))
+}
+
+/// Pixels `[1, 3, height, width]` in 0..1 as a PNG, a `data:` address.
+pub fn of_tensor(pixels: Tensor<4>) -> String {
+    let [_, _, height, width] = pixels.dims();
+    let values = pixels.inner().into_data();
+    let values: Vec<f32> = values.try_to_vec().unwrap_or_default();
+    let planes: Vec<u8> = values
+        .iter()
+        .map(|value| (value * 255.0).round() as u8)
+        .collect();
+    address(&png_of([width as u32, height as u32], &planes))
+}
+
+/// Planes of bytes `[3, height, width]` as a PNG file.
+pub fn png_of([width, height]: [u32; 2], planes: &[u8]) -> Vec<u8> {
+    let size = planes.len() / 3;
+    let interleaved: Vec<u8> = (0..size)
+        .flat_map(|pixel| (0..3).map(move |channel| planes[channel * size + pixel]))
+        .collect();
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder
+        .write_header()
+        .and_then(|mut writer| writer.write_image_data(&interleaved))
+        .expect("a picture in memory is written to memory");
+    file
+}
+
+fn address(png: &[u8]) -> String {
+    format!("data:image/png;base64,{}", STANDARD.encode(png))
+}
