@@ -15,6 +15,7 @@ use crate::options::Context;
 #[derive(Debug)]
 pub struct Watch<'a> {
     context: &'a Context,
+    remarks: bool,
     encoding: RefCell<Option<ProgressBar>>,
     training: RefCell<Option<(ProgressBar, Learning<'a>)>>,
 }
@@ -24,8 +25,17 @@ impl<'a> Watch<'a> {
     pub fn new(context: &'a Context) -> Self {
         Self {
             context,
+            remarks: true,
             encoding: RefCell::default(),
             training: RefCell::default(),
+        }
+    }
+
+    /// Progress alone, where everything worth a remark was said before.
+    pub fn without_remarks(context: &'a Context) -> Self {
+        Self {
+            remarks: false,
+            ..Self::new(context)
         }
     }
 }
@@ -42,7 +52,9 @@ impl EncodingWatcher for Watch<'_> {
     }
 
     fn remark(&self, text: String) {
-        self.context.screen.remark(text);
+        if self.remarks {
+            self.context.screen.remark(text);
+        }
     }
 }
 

@@ -13,9 +13,10 @@ use contextune::run::{RecipeName, RunFolder, Settings};
 use contextune::text::TemplateSet;
 use include_dir::{Dir, include_dir};
 
-use super::train;
+use super::{report, train};
 use crate::examples;
 use crate::options::Context;
+use crate::watch::Watch;
 
 /// Pictures with their licences: icons in a style that the model never saw, and silhouettes.
 static DATA: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../assets/demo");
@@ -67,6 +68,8 @@ struct Outcome {
     /// Tokens in the image tower and a linear classifier.
     #[serde(skip_serializing_if = "Option::is_none")]
     vpt: Option<(usize, f32)>,
+    /// What the run with one context and the most pictures looks like.
+    page: Option<PathBuf>,
     runs: PathBuf,
 }
 
@@ -134,6 +137,16 @@ fn run_task(
         &format!("coop-class-specific-{most}-shots"),
         coop(data, most, true),
     )?;
+    let page = {
+        let run = RunFolder::open(&runs.join(format!("coop-{most}-shots")))?;
+        report::write(
+            &run,
+            model,
+            &dataset,
+            context,
+            &Watch::without_remarks(context),
+        )
+    };
     let vpt = match visual {
         true => Some((most, run(&format!("vpt-{most}-shots"), vpt(data, most))?)),
         false => None,
@@ -148,6 +161,7 @@ fn run_task(
         coop: by_shots,
         class_specific_coop: (most, class_specific_coop),
         vpt,
+        page,
         runs,
     })
 }
@@ -209,4 +223,7 @@ fn print(outcome: &Outcome) {
         line(&format!("VPT, {shots} pictures a class"), accuracy);
     }
     println!("  runs: {}", outcome.runs.display());
+    if let Some(page) = &outcome.page {
+        println!("  to look at: {}", page.display());
+    }
 }

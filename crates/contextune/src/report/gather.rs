@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::context::{LearnedContext, learned_context};
 use super::map::Map;
 use super::{ReportError, pictures};
-use crate::data::{Dataset, Input, distinct_names};
+use crate::data::{Dataset, Input, Split, distinct_names};
 use crate::evaluate::Accuracy;
 use crate::features::{EncodingWatcher, ExampleEncoder, LabelledFeatures, Sees, Views};
 use crate::image::DecodeOptions;
@@ -134,7 +134,10 @@ impl RunReport {
             return Err(ReportError::Unfinished { path });
         };
         let settings = &learned.settings;
-        let dataset = run::sample(settings, grounds.dataset, watcher)?;
+        let dataset = match settings.measure_on {
+            Split::Test => grounds.dataset.subset(settings.subset),
+            Split::Train | Split::Val => run::sample(settings, grounds.dataset, watcher)?,
+        };
         let class_names = distinct_names(&dataset.class_names);
         let classes = class_names.len();
 

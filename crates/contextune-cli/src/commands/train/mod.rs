@@ -33,7 +33,8 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         folder.write_command(&command)?;
     }
     let result = learn(&settings, &dataset, &model, &folder, context)?;
-    report::write(&folder, &model, &dataset, context, &Watch::new(context));
+    let watch = Watch::without_remarks(context);
+    report::write(&folder, &model, &dataset, context, &watch);
     print(&result, &folder, common.json)
 }
 
