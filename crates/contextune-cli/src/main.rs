@@ -11,7 +11,7 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: contextune_allocator::MiMalloc = contextune_allocator::MiMalloc;
@@ -45,6 +45,8 @@ enum Command {
     Data(commands::data::Arguments),
     Tokenize(commands::tokenize::Arguments),
     Pretrain(commands::pretrain::Arguments),
+    Completions(commands::shell::CompletionArguments),
+    Man(commands::shell::ManArguments),
 }
 
 fn main() -> ExitCode {
@@ -69,6 +71,11 @@ fn main() -> ExitCode {
             Command::Data(arguments) => commands::data::run(arguments, &context),
             Command::Tokenize(arguments) => commands::tokenize::run(arguments, &context),
             Command::Pretrain(arguments) => commands::pretrain::run(arguments, &context),
+            Command::Completions(arguments) => {
+                commands::shell::complete(&arguments, Arguments::command());
+                Ok(())
+            }
+            Command::Man(arguments) => commands::shell::man(&arguments, Arguments::command()),
         });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

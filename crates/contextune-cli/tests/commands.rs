@@ -880,14 +880,14 @@ fn a_sweep_chooses_rates_on_validation_pictures() {
         fs::write(&plan, text).unwrap();
     };
     let method = "finetune --tune linear --epochs 2";
-    let rates = "learning-rates = [0.1, 0.001]\nweight-decays = [0.0]\n";
+    let rates = "learning-rates = [1e30, 0.1, 0.001, 0.1]\nweight-decays = [0.0]\n";
     write(
         "vtab",
         method,
         &format!("examples = 100\nseeds = [4, 5]\n{rates}"),
     );
     let candidates = answer(&["sweep", text(&plan), "--dry-run"]);
-    assert_eq!(candidates.lines().count(), 2, "{candidates}");
+    assert_eq!(candidates.lines().count(), 3, "{candidates}");
     let tables = json(&answer(&["sweep", text(&plan), "--json"]));
     let entry = &tables[0]["rows"][1]["entries"][0];
 
@@ -897,7 +897,7 @@ fn a_sweep_chooses_rates_on_validation_pictures() {
     let result = |run: &str| json(&fs::read_to_string(runs.join(run).join("result.json")).unwrap());
     let settings = |run: &str| fs::read_to_string(runs.join(run).join("run.toml")).unwrap();
     let tried = ["0.1", "0.001"].map(|rate| {
-        let result = result(&format!("grid/lr-{rate}-wd-0"));
+        let result = result(&format!("grid/seed-4-lr-{rate}-wd-0"));
         assert_eq!(result["split"], "val");
         result["accuracy"].as_f64().unwrap()
     });
@@ -911,7 +911,10 @@ fn a_sweep_chooses_rates_on_validation_pictures() {
         (validation - 100.0 * tried[0].max(tried[1])).abs() < 1e-3,
         "{entry}"
     );
-    for run in ["seed-4", "seed-5"] {
+    // A rate at which the loss grows beyond all bounds is one that is not chosen.
+    assert_eq!(entry["chosen"]["diverged"], 1, "{entry}");
+    for run in ["seed-4", "seed-5"].map(|seed| format!("{seed}-lr-{best}-wd-0")) {
+        let run = run.as_str();
         assert!(
             settings(run).contains("learn_from = \"train-and-val\""),
             "{run}"
@@ -931,7 +934,7 @@ fn a_sweep_chooses_rates_on_validation_pictures() {
     let candidates = answer(&["sweep", text(&plan), "--dry-run"]);
     assert_eq!(candidates.lines().count(), 40, "{candidates}");
     assert!(
-        candidates.contains("1-shots/grid/lr-12.5-wd-0.01"),
+        candidates.contains("1-shots/grid/seed-1-lr-12.5-wd-0.01"),
         "{candidates}"
     );
     write("fgvc", "vpt", "shots = [1]");
@@ -941,6 +944,31 @@ fn a_sweep_chooses_rates_on_validation_pictures() {
     assert!(failure(1, &["sweep", text(&plan)]).contains("examples = 1000"));
     write("few-shot", method, rates);
     assert!(failure(1, &["sweep", text(&plan)]).contains("neither fgvc nor vtab"));
+    write("vtab", "tip-adapter-f", rates);
+    let refused = failure(1, &["sweep", text(&plan)]);
+    assert!(
+        refused.contains("chooses settings by the validation pictures itself"),
+        "{refused}"
+    );
+    // Without a test folder the validation pictures are the test pictures, and nothing may be chosen by them.
+    let pictures = class_folders(folder.path());
+    let halves = folder.path().join("halves");
+    for split in ["train", "val"] {
+        for class in ["noise", "photo"] {
+            let to = halves.join(split).join(class);
+            fs::create_dir_all(&to).unwrap();
+            for picture in fs::read_dir(pictures.join(class)).unwrap() {
+                let picture = picture.unwrap().path();
+                fs::copy(&picture, to.join(picture.file_name().unwrap())).unwrap();
+            }
+        }
+    }
+    write("fgvc", method, rates);
+    let own = fs::read_to_string(&plan).unwrap();
+    let own = own.replace(text(&demo_data("icon-demo")), text(&halves));
+    fs::write(&plan, own).unwrap();
+    let refused = failure(1, &["sweep", text(&plan)]);
+    assert!(refused.contains("are its test pictures"), "{refused}");
     let data = demo_data("icon-demo");
     let both = [
         "train",

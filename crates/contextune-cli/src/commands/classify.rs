@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use contextune::data;
-use contextune::evaluate::softmax;
+use contextune::evaluate::most_probable;
 use contextune::objective::similarity;
 use contextune::prompt::zeroshot;
-use contextune::text::TemplateSet;
+use contextune::text::{TEMPLATE, TemplateSet};
 use serde::Serialize;
 
 use crate::examples;
@@ -28,7 +28,7 @@ pub struct Arguments {
     #[arg(long)]
     classes: String,
     /// A template, a file with one a line, or a named set (openai-7, openai-80, …).
-    #[arg(long, default_value = "a photo of a {}.")]
+    #[arg(long, default_value = TEMPLATE)]
     templates: String,
     #[command(flatten)]
     paths: PicturePaths,
@@ -74,13 +74,9 @@ pub fn print(
     json: bool,
 ) -> Result<()> {
     for (&index, row) in kept.iter().zip(logits.chunks_exact(classes.len())) {
-        let probabilities = softmax(row);
-        let mut order: Vec<usize> = (0..classes.len()).collect();
-        order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
-        let top: Vec<(String, f32)> = order
-            .iter()
-            .take(SHOWN)
-            .map(|&class| (classes[class].clone(), probabilities[class]))
+        let top: Vec<(String, f32)> = most_probable(row, SHOWN)
+            .into_iter()
+            .map(|(class, probability)| (classes[class].clone(), probability))
             .collect();
         if json {
             let (class, probability) = top[0].clone();

@@ -10,7 +10,7 @@ use contextune::prompt::coop::{ContextLayout, Position};
 use contextune::prompt::vpt::VptSettings;
 use contextune::prompt::zeroshot::ZeroShotSettings;
 use contextune::run::{RecipeName, RunFolder, Settings};
-use contextune::text::TemplateSet;
+use contextune::text::{TEMPLATE, TemplateSet};
 use include_dir::{Dir, include_dir};
 
 use super::{report, train};
@@ -115,7 +115,7 @@ fn run_task(
         .map(ToString::to_string)
         .collect();
     let all = single.join("\n");
-    single.push("a photo of a {}.".into());
+    single.push(TEMPLATE.into());
     let mut best = (String::new(), -1.0);
     for template in single {
         let accuracy = run("zeroshot-template", zeroshot(data, template.clone()))?;

@@ -126,7 +126,7 @@ impl Measurable {
         Ok(Self {
             path: path.to_owned(),
             subset,
-            dataset: examples::open(path, settings.seed, context)?.subset(subset),
+            dataset: examples::open(path, settings.split_seed(), context)?.subset(subset),
         })
     }
 }

@@ -9,14 +9,14 @@ use contextune::evaluate::{confused_pairs, mistakes};
 use contextune::model::Model;
 use contextune::prompt::Method;
 use contextune::prompt::words::NearWord;
-use contextune::report::{LearnedContext, LearnedVector, learned_context, png_of};
+use contextune::report::{LearnedContext, LearnedVector, learned_context, png_of_tensor};
 use contextune::run::Learned;
 use serde::Serialize;
 
 use super::eval::{Measurable, Measured, Summary, measure};
 use crate::examples;
 use crate::learned;
-use crate::options::{Context, values};
+use crate::options::Context;
 
 /// Pairs of confused classes that are shown.
 const PAIRS: usize = 10;
@@ -97,13 +97,8 @@ fn write_picture(path: &Path, learned: &Learned, model: &Model) -> Result<()> {
             "{method} learned no pixels, so there is no picture of it: leave --picture out, or explain a run of pixel or reprogram"
         );
     };
-    let [_, _, height, width] = picture.dims();
-    let planes: Vec<u8> = values(picture)?
-        .iter()
-        .map(|value| (value * 255.0).round() as u8)
-        .collect();
-    let png = png_of([width as u32, height as u32], &planes);
-    fs::write(path, png).with_context(|| format!("cannot write {}", path.display()))
+    fs::write(path, png_of_tensor(picture))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Looks and prints.

@@ -14,12 +14,15 @@ use contextune::prompt::kgcoop::{KgCoOp, KgCoOpSettings};
 use contextune::prompt::prograd::{ProGrad, ProGradSettings};
 use contextune::run::import::Import;
 use contextune::run::{Learned, RunFolder, RunResult, Settings};
+use contextune::text::TEMPLATE;
 use serde::Serialize;
 
 use super::eval::{Measured, measure};
-use super::train::{TEMPLATE, absolute_model};
+use super::report;
+use super::train::absolute_model;
 use crate::examples;
 use crate::options::{Context, ModelArguments, PictureArguments, WrongUsage};
+use crate::watch::Watch;
 
 /// Take over a prompt that the official code of CoOp or CoCoOp learned (Dassl's model.pth.tar-N).
 ///
@@ -158,6 +161,13 @@ fn finish(folder: &RunFolder, model: &Model, dataset: &Dataset, context: &Contex
         folder.prompt_bytes(),
         0.0,
     ))?;
+    report::write(
+        folder,
+        model,
+        dataset,
+        context,
+        &Watch::without_remarks(context),
+    );
     Ok(accuracy.share())
 }
 

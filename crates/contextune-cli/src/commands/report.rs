@@ -24,27 +24,28 @@ pub struct Arguments {
     /// Run folders.
     #[arg(required = true)]
     runs: Vec<PathBuf>,
-    /// Where the page that compares several runs goes.
-    #[arg(long, value_name = "FILE", default_value = "report.html")]
-    out: PathBuf,
+    /// Where the page goes; without it report.html in the run's folder, or here where several are compared.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 /// Writes the page and prints where it is.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
-    if let [run] = &arguments.runs[..] {
-        let folder = RunFolder::open(run)?;
-        let page = gather(run, context)?.page();
-        println!("{}", folder.write_report(&page)?.display());
-        return Ok(());
-    }
     let reports = arguments
         .runs
         .iter()
         .map(|run| gather(run, context))
         .collect::<Result<Vec<_>>>()?;
-    let out = &arguments.out;
-    std::fs::write(out, compare(&reports))
-        .with_context(|| format!("cannot write {}", out.display()))?;
+    let page = match &reports[..] {
+        [report] => report.page(),
+        _ => compare(&reports),
+    };
+    let out = match (&arguments.runs[..], arguments.out) {
+        (_, Some(out)) => out,
+        ([run], None) => RunFolder::open(run)?.report_file(),
+        (_, None) => "report.html".into(),
+    };
+    std::fs::write(&out, page).with_context(|| format!("cannot write {}", out.display()))?;
     println!("{}", out.display());
     Ok(())
 }
@@ -58,7 +59,7 @@ fn gather(run: &Path, context: &Context) -> Result<RunReport> {
             run.display()
         );
     };
-    let dataset = examples::open(data, learned.settings.seed, context)?;
+    let dataset = examples::open(data, learned.settings.split_seed(), context)?;
     let folder = RunFolder::open(run)?;
     let grounds = Grounds {
         folder: &folder,

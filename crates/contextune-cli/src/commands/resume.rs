@@ -61,7 +61,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         );
     };
     let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
-    let dataset = examples::open(data, settings.seed, context)?;
+    let dataset = examples::open(data, settings.split_seed(), context)?;
     let result = train::learn(&settings, &dataset, &model, &folder, context)?;
     let watch = Watch::without_remarks(context);
     report::write(&folder, &model, &dataset, context, &watch);

@@ -210,9 +210,15 @@ pub enum DataError {
         /// How many there are.
         count: usize,
     },
-    /// Learning from validation pictures that are the test pictures.
+    /// There is nothing to choose settings by.
+    #[error("{} has no validation pictures to choose settings by: add a val folder", path.display())]
+    NoVal {
+        /// The data set.
+        path: PathBuf,
+    },
+    /// Validation pictures that are test pictures, where settings are chosen by them or they are learned from.
     #[error(
-        "the validation pictures of {} are its test pictures: what learns from them cannot be measured on them. Learn from train alone, or add a test folder",
+        "validation pictures of {} are its test pictures: what is chosen by them or learns from them cannot be measured on them. Give it val and test folders of their own",
         path.display()
     )]
     ValIsTest {

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::python_random::PythonRandom;
-use super::{DataError, DataWarning, Dataset, Example, Input, Result, Split};
+use super::{DataError, DataWarning, Dataset, Example, PublishedDataset, Result, Split};
 
 /// The sample of a data set is drawn by this seed, whatever that of the run.
 const SEED: u64 = 1;
@@ -56,20 +56,38 @@ impl Dataset {
     /// The same examples with val moved behind train.
     ///
     /// # Errors
-    /// [`DataError::ValIsTest`] if that would mean learning from what is measured on.
+    /// As [`Self::require_own_val`]: what is measured on must not be learned from.
     pub fn learning_from_val(mut self) -> Result<Dataset> {
-        if !self.val.is_empty() && self.own_val().is_empty() {
-            return Err(DataError::ValIsTest { path: self.root });
-        }
+        self.require_own_val()?;
         let val = std::mem::take(&mut self.val);
         self.train.extend(val);
         Ok(self)
     }
 
-    /// Validation examples that are no test examples under another name.
+    /// That there are validation examples, none of which is a test example: settings may be chosen by them.
+    ///
+    /// # Errors
+    /// [`DataError::NoVal`], [`DataError::ValIsTest`].
+    pub fn require_own_val(&self) -> Result<()> {
+        let path = self.root.clone();
+        match self.own_val().len() {
+            _ if self.val.is_empty() => Err(DataError::NoVal { path }),
+            own if own < self.val.len() => Err(DataError::ValIsTest { path }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Validation examples that are no test examples under another name or in another row.
     fn own_val(&self) -> Vec<&Example> {
-        let test: HashSet<&Input> = self.test.iter().map(|example| &example.input).collect();
-        let is_own = |example: &&Example| !test.contains(&example.input);
+        if self
+            .published
+            .is_some_and(PublishedDataset::validates_on_test)
+        {
+            return Vec::new();
+        }
+        let name = |example: &Example| self.input_name(&example.input);
+        let test: HashSet<String> = self.test.iter().map(name).collect();
+        let is_own = |example: &&Example| !test.contains(&name(example));
         self.val.iter().filter(is_own).collect()
     }
 }

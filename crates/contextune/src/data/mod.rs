@@ -37,7 +37,7 @@ pub use published::PublishedDataset;
 const PICTURE_EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
 
 /// What an example shows.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Input {
     /// A picture file.
@@ -202,6 +202,16 @@ impl Dataset {
             Split::Val => &self.val,
             Split::Test => &self.test,
         }
+    }
+
+    /// Whether a seed decided which examples are train, val and test, because nothing else did.
+    pub fn is_split_by_seed(&self) -> bool {
+        self.warnings.iter().any(|warning| {
+            matches!(
+                warning,
+                DataWarning::TrainWasSplit { .. } | DataWarning::NoSplitFile { .. }
+            )
+        })
     }
 
     /// The hand-written template that the official code gives this data set, if it is a published one.

@@ -40,11 +40,7 @@ pub(super) fn initialise(
                 };
                 tensors.get(name).ok_or_else(missing)
             };
-            let mut channels = alexnet::CHANNELS;
-            let biases = alexnet::parameters(channels).into_iter().skip(1).step_by(2);
-            for ((name, _), channels) in biases.zip(&mut channels) {
-                *channels = tensor(&name)?.shape().iter().product();
-            }
+            let channels = channels(|name| Some(tensors.get(name)?.shape()));
             for (name, expected) in alexnet::parameters(channels) {
                 let tensor = tensor(&name)?;
                 if tensor.shape() != expected {
@@ -90,7 +86,7 @@ pub(super) fn initialise(
 /// # Errors
 /// A tensor is missing or has another shape.
 pub(super) fn check(parameters: &Parameters, width: usize) -> Result<(), TrainError> {
-    let channels = channels(parameters);
+    let channels = learned_channels(parameters);
     for (name, shape) in alexnet::parameters(channels) {
         parameters.require(&format!("{PREFIX}{name}"), &shape)?;
     }
@@ -107,20 +103,23 @@ pub fn mixed(
     pixels: Tensor<4>,
     features: Tensor<2>,
 ) -> Result<Tensor<2>, TrainError> {
-    let channels = channels(parameters);
+    let channels = learned_channels(parameters);
     let side = alexnet::forward(&mut &*parameters, PREFIX, channels, pixels)?; // [B, 9216]
     let side = side.matmul(parameters.get::<2>(PROJECTION)?.transpose()); // [B, D]
     let share = activation::sigmoid(parameters.get::<1>(ALPHA)?).unsqueeze::<2>(); // [1, 1]
     Ok(features * share.clone() + side * (share.neg() + 1.0))
 }
 
-/// Channels of the network that the parameters have; as published where they have none.
-fn channels(parameters: &Parameters) -> [usize; 5] {
+/// Channels of a network, from the shapes of its biases; as published where there are none.
+fn channels<'a>(shape: impl Fn(&str) -> Option<&'a [usize]>) -> [usize; 5] {
     let mut channels = alexnet::CHANNELS;
     let biases = alexnet::parameters(channels).into_iter().skip(1).step_by(2);
     for ((name, _), channels) in biases.zip(&mut channels) {
-        let shape = parameters.shape(&format!("{PREFIX}{name}"));
-        *channels = shape.map_or(*channels, |shape| shape.iter().product());
+        *channels = shape(&name).map_or(*channels, |shape| shape.iter().product());
     }
     channels
+}
+
+fn learned_channels(parameters: &Parameters) -> [usize; 5] {
+    channels(|name| parameters.shape(&format!("{PREFIX}{name}")))
 }

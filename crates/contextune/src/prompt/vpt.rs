@@ -364,6 +364,13 @@ impl Learn for VptSettings {
                     self.tokens
                 )));
             }
+            let has_pictures = |class: &usize| lesson.train.labels().contains(class);
+            if let Some(class) = (0..classes).find(|class| !has_pictures(class)) {
+                return Err(MethodError::Combination(format!(
+                    "prompts that begin from class tokens need pictures of every class, and there are none to learn {:?} from",
+                    lesson.class_names[class]
+                )));
+            }
             prompt.begin_from_classes(lesson.train, &mut parameters)?;
         }
         Ok(Beginning {
@@ -587,7 +594,7 @@ impl Vpt {
             means[number].clone().unsqueeze::<3>() // [1, K, d]
         };
         parameters.insert(PROMPTS, layer(0));
-        if self.settings.depth == Depth::Deep {
+        if self.settings.depth == Depth::Deep && layers > 1 {
             let deep = (1..layers).map(layer).collect();
             parameters.insert(DEEP_PROMPTS, Tensor::cat(deep, 0));
         }

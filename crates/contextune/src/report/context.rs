@@ -58,15 +58,13 @@ pub fn learned_context(
     let text = model.text_tower()?;
     let width = text.config().width;
     let parameters = &learned.file.parameters;
-    let (table, values) = match layout.class_specific {
-        false => (parameters.get::<2>(CONTEXT)?, parameters.data(CONTEXT)), // [M, d]
+    let values = parameters.data(CONTEXT);
+    let table = match layout.class_specific {
+        false => parameters.get::<2>(CONTEXT)?, // [M, d]
         true => {
             let context = parameters.get::<3>(CONTEXT)?; // [K, M, d]
             let [classes, length, _] = context.dims();
-            (
-                context.reshape([classes * length, width]),
-                parameters.data(CONTEXT),
-            )
+            context.reshape([classes * length, width]) // [K · M, d]
         }
     };
     let near = words::nearest(&table, &text, &model.tokenizer()?, count);

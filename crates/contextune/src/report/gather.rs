@@ -8,13 +8,13 @@ use super::map::Map;
 use super::{ReportError, pictures};
 use crate::data::{Dataset, Input, Split, distinct_names};
 use crate::evaluate::Accuracy;
-use crate::features::{EncodingWatcher, ExampleEncoder, LabelledFeatures, Sees, Views};
+use crate::features::{EncodingWatcher, LabelledFeatures, Sees, Views};
 use crate::image::DecodeOptions;
 use crate::model::Model;
 use crate::prompt::zeroshot::ZeroShotSettings;
 use crate::prompt::{self, Method, Prompt};
 use crate::run::{self, Learned, RunFolder, RunResult, Settings};
-use crate::text::TemplateSet;
+use crate::text::{TEMPLATE, TemplateSet};
 use crate::train::{EpochMetrics, Parameters};
 
 /// Guesses that are shown of a picture.
@@ -28,8 +28,7 @@ const PICTURES: usize = 240;
 const ON_MAP: usize = 600;
 /// Words shown for a context vector.
 const WORDS: usize = 5;
-/// Words tell what a model knows without learning: a template of the data set, and several averaged.
-const TEMPLATE: &str = "a photo of a {}.";
+/// Words tell what a model knows without learning: the template of the data set, and these averaged.
 const ENSEMBLE: &str = "openai-7";
 
 /// Everything that the page of a run shows.
@@ -153,14 +152,16 @@ impl RunReport {
         let image_features = match settings.method.learn().sees(model) {
             Sees::Features => features.clone(),
             Sees::Pixels { .. } if model.config().text.is_some() => {
-                let options = settings.encoding(cache.map(Path::to_owned));
-                let fingerprint = model.fingerprint()?;
-                let encoder = ExampleEncoder::new(model, &fingerprint, options, Sees::Features);
+                let encoder = run::feature_encoder(settings, model, cache.map(Path::to_owned))?;
                 encoder.labelled(&dataset, examples, Views::Whole, watcher)?
             }
             Sees::Pixels { .. } => LabelledFeatures::nothing(model.config().embedding_width),
         };
-        let words = Words::of(model, &dataset, &image_features)?;
+        // Methods that need no words learn from class names that no text tower takes.
+        let words = Words::of(model, &dataset, &image_features).unwrap_or_else(|error| {
+            watcher.remark(format!("the page does not say what words come to: {error}"));
+            None
+        });
 
         let mut taken_for = BTreeMap::new();
         for (guesses, &label) in guesses.iter().zip(labels) {

@@ -16,7 +16,7 @@ pub use context::{LearnedContext, LearnedVector, learned_context};
 pub use gather::{Baseline, ClassReport, Example, Grounds, RunReport};
 pub use map::Map;
 pub use page::compare;
-pub use pictures::png_of;
+pub use pictures::png_of_tensor;
 pub use sweep::{SweepTable, sweep};
 
 use crate::data::DataError;

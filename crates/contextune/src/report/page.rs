@@ -107,18 +107,17 @@ impl RunReport {
             report: self,
             method: self.result.method.clone(),
             data: self.data_name(),
-            model: self
-                .settings
-                .model
-                .clone()
-                .unwrap_or_else(|| "the embedded model".into()),
+            model: self.model_name(),
             what: self.sample(),
             accuracy: percent(self.result.accuracy),
             bars: self.bars(),
             pictures,
-            chance: percent(1.0 / self.classes.len().max(1) as f64),
+            chance: percent(1.0 / self.class_names.len().max(1) as f64),
             facts: self.facts(),
-            curves: self.curves(),
+            curves: curves(
+                std::slice::from_ref(self),
+                std::slice::from_ref(&self.result.method),
+            ),
             classes: self.class_rows(),
             matrix,
             matrix_classes: matrix_labels.len(),
@@ -133,6 +132,11 @@ impl RunReport {
         };
         page.render()
             .expect("a page is written into a text, which always takes it")
+    }
+
+    fn model_name(&self) -> String {
+        let model = self.settings.model.clone();
+        model.unwrap_or_else(|| "the embedded model".into())
     }
 
     /// The data set's folder or file, without its path.
@@ -194,45 +198,6 @@ impl RunReport {
             facts.push((last.epoch.to_string(), "epochs"));
         }
         facts
-    }
-
-    /// Loss and training accuracy by epoch.
-    fn curves(&self) -> Vec<(&'static str, String)> {
-        if self.metrics.len() < 2 {
-            return Vec::new();
-        }
-        let curve = |name: &str, values: Vec<f64>| {
-            let points = self.metrics.iter().zip(values);
-            let line = Line {
-                name: name.into(),
-                points: points
-                    .map(|(epoch, value)| (epoch.epoch as f64, value, 0.0))
-                    .collect(),
-            };
-            let axes = Axes {
-                x: "epoch",
-                y: name,
-                doubling: false,
-            };
-            charts::lines(&[line], axes)
-        };
-        let losses = self
-            .metrics
-            .iter()
-            .map(|epoch| f64::from(epoch.loss))
-            .collect();
-        let shares = self
-            .metrics
-            .iter()
-            .map(|epoch| 100.0 * f64::from(epoch.accuracy))
-            .collect();
-        vec![
-            ("loss", curve("loss", losses)),
-            (
-                "accuracy on the training pictures",
-                curve("accuracy in %", shares),
-            ),
-        ]
     }
 
     fn class_rows(&self) -> Vec<ClassRow> {
@@ -338,6 +303,7 @@ struct ComparePage {
 struct ComparedRun {
     name: String,
     data: String,
+    split: String,
     sample: String,
     parameters: usize,
     seconds: String,
@@ -350,6 +316,7 @@ pub fn compare(reports: &[RunReport]) -> String {
     let run = |(report, name): (&RunReport, &String)| ComparedRun {
         name: name.clone(),
         data: report.data_name(),
+        split: report.result.split.to_string(),
         sample: report.sample(),
         parameters: report.result.parameters,
         seconds: format!("{:.1} s", report.result.train_seconds),
@@ -364,37 +331,61 @@ pub fn compare(reports: &[RunReport]) -> String {
         width: width(report.result.accuracy),
         own: true,
     });
-    // Words come to the same for all runs on the same pictures.
-    let mut words: Vec<Bar> = Vec::new();
-    for report in reports {
-        for baseline in &report.baselines {
-            let name = match reports
-                .iter()
-                .all(|other| other.data_name() == report.data_name())
-            {
-                true => baseline.name.clone(),
-                false => format!("{}, {}", report.data_name(), baseline.name),
-            };
-            if !words.iter().any(|bar| bar.name == name) {
-                words.push(Bar {
-                    name,
-                    percent: percent(baseline.accuracy),
-                    width: width(baseline.accuracy),
-                    own: false,
-                });
-            }
-        }
-    }
     let page = ComparePage {
         title: format!("{} runs", reports.len()),
         about: names.join(" · "),
-        bars: bars.chain(words).collect(),
+        bars: bars.chain(compared_words(reports)).collect(),
         runs: reports.iter().zip(&names).map(run).collect(),
-        curves: compared_curves(reports, &names),
+        curves: curves(reports, &names),
         classes: compared_classes(reports),
     };
     page.render()
         .expect("a page is written into a text, which always takes it")
+}
+
+/// What words come to: once where runs were measured with one model on the same pictures of the same classes.
+fn compared_words(reports: &[RunReport]) -> Vec<Bar> {
+    let place = |report: &RunReport| {
+        let settings = &report.settings;
+        (
+            settings.data.clone(),
+            settings.model.clone(),
+            settings.subset,
+            settings.measure_on,
+        )
+    };
+    let mut places = Vec::new();
+    for report in reports {
+        if !places.contains(&place(report)) {
+            places.push(place(report));
+        }
+    }
+    let of_place = |one: &_| {
+        let report = reports.iter().find(|report| place(report) == *one);
+        let baselines = report.into_iter().flat_map(|report| {
+            report
+                .baselines
+                .iter()
+                .map(move |baseline| (report, baseline))
+        });
+        let bars = baselines.map(|(report, baseline)| Bar {
+            name: match places.len() {
+                1 => baseline.name.clone(),
+                _ => format!(
+                    "{} ({}, {} split, {})",
+                    baseline.name,
+                    report.data_name(),
+                    report.result.split,
+                    report.model_name()
+                ),
+            },
+            percent: percent(baseline.accuracy),
+            width: width(baseline.accuracy),
+            own: false,
+        });
+        bars.collect::<Vec<_>>()
+    };
+    places.iter().flat_map(of_place).collect()
 }
 
 /// The runs' folders, as short as they can be told apart.
@@ -422,7 +413,7 @@ fn run_names(reports: &[RunReport]) -> Vec<String> {
 }
 
 /// Loss and training accuracy of all runs that have any, by epoch.
-fn compared_curves(reports: &[RunReport], names: &[String]) -> Vec<(&'static str, String)> {
+fn curves(reports: &[RunReport], names: &[String]) -> Vec<(&'static str, String)> {
     let lines = |value: fn(&EpochMetrics) -> f64| -> Vec<Line> {
         let trained = reports.iter().zip(names);
         let trained = trained.filter(|(report, _)| report.metrics.len() > 1);

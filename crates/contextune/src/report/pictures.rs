@@ -23,6 +23,11 @@ pub fn thumbnail(path: &Path, options: &DecodeOptions) -> Result<String, ImageEr
 
 /// Pixels `[1, 3, height, width]` in 0..1 as a PNG, a `data:` address.
 pub fn of_tensor(pixels: Tensor<4>) -> String {
+    address(&png_of_tensor(pixels))
+}
+
+/// Pixels `[1, 3, height, width]` in 0..1 as a PNG file.
+pub fn png_of_tensor(pixels: Tensor<4>) -> Vec<u8> {
     let [_, _, height, width] = pixels.dims();
     let values = pixels.inner().into_data();
     let values: Vec<f32> = values.try_to_vec().unwrap_or_default();
@@ -30,11 +35,11 @@ pub fn of_tensor(pixels: Tensor<4>) -> String {
         .iter()
         .map(|value| (value * 255.0).round() as u8)
         .collect();
-    address(&png_of([width as u32, height as u32], &planes))
+    png_of([width as u32, height as u32], &planes)
 }
 
 /// Planes of bytes `[3, height, width]` as a PNG file.
-pub fn png_of([width, height]: [u32; 2], planes: &[u8]) -> Vec<u8> {
+fn png_of([width, height]: [u32; 2], planes: &[u8]) -> Vec<u8> {
     let size = planes.len() / 3;
     let interleaved: Vec<u8> = (0..size)
         .flat_map(|pixel| (0..3).map(move |channel| planes[channel * size + pixel]))

@@ -5,7 +5,7 @@
 //! command.txt          the command that made it, where there was one
 //! prompt.safetensors   what was learned
 //! metrics.jsonl        a line an epoch
-//! result.json          accuracy on the test split
+//! result.json          accuracy, on the test split unless the settings say otherwise
 //! report.html          what it learned, to look at
 //! evaluations/         accuracy on other data, where a sweep measured it
 //! resume/              the training state, while the run is unfinished
@@ -196,9 +196,14 @@ impl RunFolder {
         Some(text.trim_end().to_owned())
     }
 
+    /// Where the page that shows the run is or will be.
+    pub fn report_file(&self) -> PathBuf {
+        self.path.join(REPORT)
+    }
+
     /// Writes the page that shows the run.
     pub fn write_report(&self, page: &str) -> Result<PathBuf, RunError> {
-        let path = self.path.join(REPORT);
+        let path = self.report_file();
         replace_with(&path, page.as_bytes()).map_err(at(&path))?;
         Ok(path)
     }

@@ -7,7 +7,9 @@ use std::time::Instant;
 use super::result::available_memory_bytes;
 use super::{LearnFrom, RunError, RunFolder, RunResult, Settings};
 use crate::data::{DataError, Dataset, Split};
-use crate::features::{EncodingWatcher, ExampleEncoder, FeatureError, LabelledFeatures, Views};
+use crate::features::{
+    EncodingWatcher, ExampleEncoder, FeatureError, LabelledFeatures, Sees, Views,
+};
 use crate::model::{Model, ModelError};
 use crate::prompt::format::{PromptFile, PromptFileError};
 use crate::prompt::{Classification, Lesson, MethodError, TrainingViews, accuracy};
@@ -95,8 +97,28 @@ pub fn encoder<'a>(
     model: &'a Model,
     cache: Option<PathBuf>,
 ) -> Result<ExampleEncoder<'a>, ModelError> {
+    encoder_of(settings, model, cache, settings.method.learn().sees(model))
+}
+
+/// The way from the same pictures to their features, whatever the method is given of them.
+///
+/// # Errors
+/// The model cannot be read.
+pub fn feature_encoder<'a>(
+    settings: &Settings,
+    model: &'a Model,
+    cache: Option<PathBuf>,
+) -> Result<ExampleEncoder<'a>, ModelError> {
+    encoder_of(settings, model, cache, Sees::Features)
+}
+
+fn encoder_of<'a>(
+    settings: &Settings,
+    model: &'a Model,
+    cache: Option<PathBuf>,
+    sees: Sees,
+) -> Result<ExampleEncoder<'a>, ModelError> {
     let options = settings.encoding(cache);
-    let sees = settings.method.learn().sees(model);
     Ok(ExampleEncoder::new(
         model,
         &model.fingerprint()?,

@@ -9,6 +9,8 @@ mod settings;
 
 pub use folder::{RunError, RunFolder};
 pub use learned::Learned;
-pub use learning::{LearnError, RunWatcher, encoder, few_shot, learn, sample, training_features};
+pub use learning::{
+    LearnError, RunWatcher, encoder, feature_encoder, few_shot, learn, sample, training_features,
+};
 pub use result::{RunResult, peak_memory_bytes, per_class};
 pub use settings::{LearnFrom, RecipeName, Settings};

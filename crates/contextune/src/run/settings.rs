@@ -40,6 +40,9 @@ pub struct Settings {
     pub measure_on: Split,
     /// Seed of everything random.
     pub seed: u64,
+    /// Seed of the split of a data set that has none; absent: the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_seed: Option<u64>,
     /// Which classes.
     pub subset: Subset,
     /// Whether EXIF orientation is honoured.
@@ -107,6 +110,7 @@ impl Settings {
             learn_from: LearnFrom::Train,
             measure_on: Split::Test,
             seed: 1,
+            split_seed: None,
             subset: Subset::All,
             exif: false,
             strict: false,
@@ -126,6 +130,11 @@ impl Settings {
             imported: Some(checkpoint),
             ..Self::new(PathBuf::new(), method, None, RecipeName::Published)
         }
+    }
+
+    /// The seed to open the data set with.
+    pub fn split_seed(&self) -> u64 {
+        self.split_seed.unwrap_or(self.seed)
     }
 
     /// Refuses settings that exclude each other or do not fit the model, before any picture is read.

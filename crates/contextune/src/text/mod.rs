@@ -14,5 +14,5 @@ mod templates;
 mod tokenizer;
 
 pub use error::{Result, TextError, TokenizerWarning};
-pub use templates::{Template, TemplateSet};
+pub use templates::{TEMPLATE, Template, TemplateSet};
 pub use tokenizer::{Overlong, Tokenizer};

@@ -6,6 +6,9 @@ use std::path::Path;
 use super::error::read_bounded;
 use super::{Result, TextError};
 
+/// What stands around a class name if nothing else is said.
+pub const TEMPLATE: &str = "a photo of a {}.";
+
 /// Where the class name goes.
 const PLACE: &str = "{}";
 

@@ -158,6 +158,13 @@ pub fn fit(
     while state.epochs_done < settings.epochs {
         let (metrics, next) = epoch(task, settings, state, observer)?;
         *state = next;
+        if state.epochs_done == settings.epochs && !state.parameters.are_finite() {
+            // No loss comes behind the last step to tell.
+            return Err(TrainError::LossNotFinite {
+                epoch: settings.epochs,
+                step: task.steps(),
+            });
+        }
         if observer.epoch(&metrics, state)?.is_break() {
             break;
         }

@@ -118,6 +118,14 @@ impl Parameters {
         parameter.flat.clone().inner().into_data().try_to_vec().ok()
     }
 
+    /// Whether every element is a finite number.
+    pub fn are_finite(&self) -> bool {
+        self.names().all(|name| {
+            let values = self.data(name).unwrap_or_default();
+            values.iter().all(|value| value.is_finite())
+        })
+    }
+
     /// Whether `name` is there and not trained.
     pub fn is_constant(&self, name: &str) -> bool {
         self.tensors

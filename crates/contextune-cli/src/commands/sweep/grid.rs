@@ -2,13 +2,14 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use contextune::prompt::Grid;
-use contextune::run::{RecipeName, RunFolder, RunResult, Settings};
+use contextune::run::{RecipeName, Settings};
 use serde::Serialize;
 
-use super::job::{Job, Rates, Role, Run};
+use super::job::{self, Job, Rates, Role, Run};
 use super::plan::Experiment;
 use super::{Cell, Sweep, cells};
 
@@ -22,11 +23,24 @@ pub struct Choice {
     pub validation_accuracy: f64,
     /// Points tried.
     pub of: usize,
+    /// Points whose loss grew beyond all bounds.
+    pub diverged: usize,
 }
 
-/// The runs of every cell's grid, on the cell's first seed; none for cells whose protocol or method has nothing to choose.
-pub fn candidates(sweep: &Sweep<'_>) -> Result<BTreeMap<Cell, Vec<(Rates, Job)>>> {
-    let mut candidates = BTreeMap::new();
+/// What is tried to choose rates by.
+pub struct Grids {
+    /// Every run, by its folder.
+    pub candidates: BTreeMap<PathBuf, Job>,
+    /// The points of each cell whose protocol and method have something to choose, and their runs.
+    points: BTreeMap<Cell, Vec<(Rates, PathBuf)>>,
+}
+
+/// The grid of every cell, on the cell's first seed.
+pub fn grids(sweep: &Sweep<'_>) -> Result<Grids> {
+    let mut grids = Grids {
+        candidates: BTreeMap::new(),
+        points: BTreeMap::new(),
+    };
     for (cell, run) in cells(sweep.plan) {
         let experiment = &sweep.plan.experiments[cell.0];
         if !experiment.protocol.chooses() {
@@ -36,20 +50,32 @@ pub fn candidates(sweep: &Sweep<'_>) -> Result<BTreeMap<Cell, Vec<(Rates, Job)>>
         if settings.training.fit.epochs == 0 {
             continue; // no steps, no rates
         }
-        let jobs = points(experiment, &settings)
-            .with_context(|| format!("the method {:?} of the plan", run.method))?
-            .into_iter()
-            .map(|rates| {
-                let role = Role::Candidate(rates);
-                Ok((rates, Run { role, ..run }.job(sweep)?))
-            });
-        candidates.insert(cell, jobs.collect::<Result<_>>()?);
+        let method = || format!("the method {:?} of the plan", run.method);
+        if experiment.examples().is_none() {
+            sweep.datasets[run.data].require_own_val()?;
+        }
+        if settings.method.learn().uses_validation() {
+            return Err(anyhow!(
+                "it chooses settings by the validation pictures itself, so rates cannot be chosen by them as well"
+            )
+            .context(method()));
+        }
+        let mut points = Vec::new();
+        for rates in rates(experiment, &settings).with_context(method)? {
+            let role = Role::Candidate(rates);
+            let job = Run { role, ..run }.job(sweep)?;
+            if points.iter().all(|(_, folder)| *folder != job.folder) {
+                points.push((rates, job.folder.clone()));
+            }
+            job::add(&mut grids.candidates, job)?;
+        }
+        grids.points.insert(cell, points);
     }
-    Ok(candidates)
+    Ok(grids)
 }
 
 /// The points to try: the plan's, or those of the method's authors.
-fn points(experiment: &Experiment, settings: &Settings) -> Result<Vec<Rates>> {
+fn rates(experiment: &Experiment, settings: &Settings) -> Result<Vec<Rates>> {
     let grid = match (&experiment.learning_rates, &experiment.weight_decays) {
         (None, decays) => {
             let grid = settings.method.learn().published_grid();
@@ -81,25 +107,28 @@ fn points(experiment: &Experiment, settings: &Settings) -> Result<Vec<Rates>> {
     Ok(points.collect())
 }
 
-/// The best point of every grid.
-pub fn choose(candidates: &BTreeMap<Cell, Vec<(Rates, Job)>>) -> Result<BTreeMap<Cell, Choice>> {
-    let choice = |(cell, jobs): (&Cell, &Vec<(Rates, Job)>)| {
-        let mut tried = Vec::with_capacity(jobs.len());
-        for (rates, job) in jobs {
-            let result: Option<RunResult> = RunFolder::open(&job.folder)?.result()?;
-            let result =
-                result.with_context(|| format!("{} has no result", job.folder.display()))?;
-            tried.push((*rates, result.accuracy));
-        }
-        let (rates, accuracy) = best(&tried).context("a grid without points")?;
-        let choice = Choice {
-            rates,
-            validation_accuracy: 100.0 * f64::from(accuracy),
-            of: tried.len(),
+impl Grids {
+    /// The best point of every grid.
+    pub fn choose(&self) -> Result<BTreeMap<Cell, Choice>> {
+        let choice = |(cell, points): (&Cell, &Vec<(Rates, PathBuf)>)| {
+            let mut tried = Vec::with_capacity(points.len());
+            for (rates, folder) in points {
+                if let Some(result) = self.candidates[folder].outcome()? {
+                    tried.push((*rates, result.accuracy));
+                }
+            }
+            let (rates, accuracy) = best(&tried)
+                .context("the loss grew beyond all bounds at every rate: try lower ones, learning-rates = [...]")?;
+            let choice = Choice {
+                rates,
+                validation_accuracy: 100.0 * f64::from(accuracy),
+                of: points.len(),
+                diverged: points.len() - tried.len(),
+            };
+            Ok((*cell, choice))
         };
-        Ok((*cell, choice))
-    };
-    candidates.iter().map(choice).collect()
+        self.points.iter().map(choice).collect()
+    }
 }
 
 /// The point of the highest accuracy; of equals the one with the smallest rate, as in the official code, and then the one

@@ -1,5 +1,6 @@
 //! The runs of a plan: settings as `contextune train` would make them, and the folder each has.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -10,10 +11,17 @@ use serde::Serialize;
 use super::{Sweep, data_name};
 use crate::commands::train;
 
+/// Under this name a run folder keeps that its run diverged.
+const DIVERGED: &str = "diverged";
+/// A data set without splits is split once, for the runs of all seeds.
+pub const SPLIT_SEED: u64 = 1;
+
 /// One run of a plan.
 pub struct Job {
     pub data: PathBuf,
     pub settings: Settings,
+    /// Whether the others go on when its loss grows beyond all bounds.
+    pub may_diverge: bool,
     /// That would do it alone.
     pub command: String,
     pub folder: PathBuf,
@@ -32,7 +40,31 @@ impl Job {
                 self.folder.display()
             );
         }
-        Ok(folder.result::<RunResult>()?.is_none())
+        Ok(!self.has_diverged(&folder)? && folder.result::<RunResult>()?.is_none())
+    }
+
+    /// Whether its loss grew beyond all bounds when it was done.
+    fn has_diverged(&self, folder: &RunFolder) -> Result<bool> {
+        Ok(self.may_diverge && folder.evaluation::<String>(DIVERGED)?.is_some())
+    }
+
+    /// Keeps that the loss grew beyond all bounds.
+    pub fn write_diverged(&self, folder: &RunFolder, how: &str) -> Result<()> {
+        Ok(folder.write_evaluation(DIVERGED, &how)?)
+    }
+
+    /// What it came to; `None` if it diverged.
+    ///
+    /// # Errors
+    /// It is not finished.
+    pub fn outcome(&self) -> Result<Option<RunResult>> {
+        let folder = RunFolder::open(&self.folder)?;
+        if self.has_diverged(&folder)? {
+            return Ok(None);
+        }
+        let result = folder.result()?;
+        let missing = || format!("{} has no result", self.folder.display());
+        Ok(Some(result.with_context(missing)?))
     }
 }
 
@@ -73,6 +105,20 @@ pub struct Rates {
     pub weight_decay: Option<f32>,
 }
 
+/// Puts `job` among others by its folder; two that differ cannot share one.
+pub fn add(jobs: &mut BTreeMap<PathBuf, Job>, job: Job) -> Result<()> {
+    if let Some(other) = jobs.get(&job.folder)
+        && other.settings != job.settings
+    {
+        bail!(
+            "two runs of the plan that differ would have the folder {}: put them into plans of their own",
+            job.folder.display()
+        );
+    }
+    jobs.insert(job.folder.clone(), job);
+    Ok(())
+}
+
 impl Run<'_> {
     /// Its settings, as `contextune train` would make them, and its folder.
     pub fn job(&self, sweep: &Sweep<'_>) -> Result<Job> {
@@ -92,8 +138,9 @@ impl Run<'_> {
             subset => format!("-{subset}"),
         };
         let last = match self.role {
-            Role::Candidate(rates) => format!("grid/{rates}"),
-            Role::Plain | Role::Chosen { .. } => format!("seed-{}", settings.seed),
+            Role::Candidate(rates) => format!("grid/seed-{}-{rates}", settings.seed),
+            Role::Plain => format!("seed-{}", settings.seed),
+            Role::Chosen { rates, .. } => format!("seed-{}-{rates}", settings.seed),
         };
         let folder = sweep
             .plan
@@ -102,11 +149,15 @@ impl Run<'_> {
             .join(folder_name(self.method))
             .join(format!("{shots}{subset}"))
             .join(last);
+        settings
+            .check(sweep.model)
+            .with_context(|| format!("the method {:?} of the plan", self.method))?;
         let words = run.words(sweep)?;
         let words = std::iter::once("contextune").chain(words.iter().map(String::as_str));
         Ok(Job {
             data: self.data.to_owned(),
             settings,
+            may_diverge: matches!(run.role, Role::Candidate(_)),
             command: shlex::try_join(words)?,
             folder,
         })
@@ -139,6 +190,9 @@ impl Run<'_> {
         let mut option = |name: &str, value: String| words.extend([format!("--{name}"), value]);
         option("data", self.data.display().to_string());
         option("seed", self.seed.to_string());
+        if sweep.datasets[self.data].is_split_by_seed() {
+            option("split-seed", SPLIT_SEED.to_string());
+        }
         option("subset", self.subset.to_string());
         if let Some(shots) = self.shots {
             option("shots", shots.to_string());

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use contextune::data::Split;
 use contextune::features::{EncodingWatcher, Sees, Views};
 use contextune::run::{self, LearnError, RunFolder, RunWatcher};
-use contextune::train::EpochMetrics;
+use contextune::train::{EpochMetrics, TrainError};
 
 use super::Sweep;
 use super::job::Job;
@@ -42,11 +42,13 @@ fn encode(sweep: &Sweep<'_>, missing: &[&Job]) -> Result<()> {
     let mut whole = BTreeSet::new();
     for job in missing {
         let settings = &job.settings;
-        if settings.method.learn().sees(model) != Sees::Features {
-            continue; // nothing of it is kept
+        let of_features = settings.method.learn().sees(model) == Sees::Features;
+        // Pages say what words come to, whatever the method is given.
+        if !of_features && (model.config().text.is_none() || job.may_diverge) {
+            continue;
         }
         let dataset = &datasets[&job.data];
-        let encoder = run::encoder(settings, model, context.cache.clone())?;
+        let encoder = run::feature_encoder(settings, model, context.cache.clone())?;
         if whole.insert(&job.data) {
             for split in [Split::Test, Split::Val] {
                 if !dataset.split(split).is_empty() {
@@ -54,7 +56,7 @@ fn encode(sweep: &Sweep<'_>, missing: &[&Job]) -> Result<()> {
                 }
             }
         }
-        if settings.method.learn().learns() {
+        if of_features && settings.method.learn().learns() {
             run::training_features(settings, dataset, &encoder, &watch)?;
         }
     }
@@ -134,9 +136,13 @@ fn learn_one(sweep: &Sweep<'_>, job: &Job) -> Result<()> {
     let dataset = &datasets[&job.data];
     let watch = Quiet { context };
     match run::learn(&job.settings, dataset, model, &encoder, &folder, &watch) {
+        Ok(_) if job.may_diverge => Ok(()), // one of many, and soon forgotten
         Ok(_) => {
             report::write(&folder, model, dataset, context, &watch);
             Ok(())
+        }
+        Err(LearnError::Train(error @ TrainError::LossNotFinite { .. })) if job.may_diverge => {
+            job.write_diverged(&folder, &error.to_string())
         }
         Err(LearnError::Stopped { .. }) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("the run {}", job.folder.display())),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use contextune::data::{Split, Subset};
 use contextune::features::Views;
 use contextune::prompt;
@@ -44,8 +44,9 @@ pub fn measure(
     for (&cell, runs) in cells {
         let experiment = &sweep.plan.experiments[cell.0];
         for folder in runs {
-            let result: Option<RunResult> = RunFolder::open(folder)?.result()?;
-            let result = result.with_context(|| format!("{} has no result", folder.display()))?;
+            let Some(result) = jobs[folder].outcome()? else {
+                continue; // only candidates diverge, and these are none
+            };
             measured.results.entry(cell).or_default().push(result);
             for (place, other) in others(experiment, &jobs[folder]).into_iter().enumerate() {
                 let accuracy = other_accuracy(sweep, folder, &other)?;

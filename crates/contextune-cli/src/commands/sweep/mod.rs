@@ -15,7 +15,7 @@ use contextune::data::Dataset;
 use contextune::model::Model;
 
 use self::grid::Choice;
-use self::job::{Job, Role, Run};
+use self::job::{Job, Role, Run, SPLIT_SEED};
 use self::plan::Plan;
 use crate::examples;
 use crate::options::{Context, ModelArguments};
@@ -87,8 +87,8 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     };
     let go_on = || format!("go on with: contextune sweep {}", arguments.plan.display());
 
-    let candidates = grid::candidates(&sweep)?;
-    let missing = missing(candidates.values().flatten().map(|(_, job)| job))?;
+    let grids = grid::grids(&sweep)?;
+    let missing = missing(grids.candidates.values())?;
     if arguments.dry_run && !missing.is_empty() {
         context.screen.remark(format!(
             "{} runs choose rates; which runs follow depends on them",
@@ -102,7 +102,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
             .remark(format!("{} runs to choose rates by", missing.len()));
         learn::learn_all(&sweep, &missing).with_context(go_on)?;
     }
-    let chosen = grid::choose(&candidates)?;
+    let chosen = grids.choose()?;
 
     let (jobs, cells) = jobs(&sweep, &chosen)?;
     let missing = self::missing(jobs.values())?;
@@ -148,8 +148,8 @@ fn open_all(plan: &Plan, context: &Context) -> Result<BTreeMap<PathBuf, Dataset>
     for experiment in &plan.experiments {
         for path in experiment.data.iter().chain(&experiment.to) {
             if !datasets.contains_key(path) {
-                // The seed of a run draws its shots; a folder without splits is split once, for all seeds.
-                datasets.insert(path.clone(), examples::open(path, 1, context)?);
+                // The seed of a run draws its shots; a data set without splits is split once.
+                datasets.insert(path.clone(), examples::open(path, SPLIT_SEED, context)?);
             }
         }
     }
@@ -226,7 +226,7 @@ fn jobs(
             if !runs.contains(&job.folder) {
                 runs.push(job.folder.clone());
             }
-            jobs.insert(job.folder.clone(), job);
+            job::add(&mut jobs, job)?;
         }
     }
     Ok((jobs, folders))

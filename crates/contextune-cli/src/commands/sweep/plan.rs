@@ -45,8 +45,7 @@ pub struct Experiment {
     seeds: Option<Vec<u64>>,
     /// Rates to choose from on validation pictures; without them those of the method's authors.
     pub learning_rates: Option<Vec<f32>>,
-    /// Weight decays to choose from with them; without them those of the method's authors, or the recipe's with
-    /// `learning_rates`.
+    /// Weight decays to choose from with them; without them the recipe's, or with the authors' rates those of the authors.
     pub weight_decays: Option<Vec<f32>>,
     /// For the VTAB protocol: pictures of all classes together, without it 1000.
     examples: Option<usize>,

@@ -190,15 +190,18 @@ impl Row {
             let (shots, accuracy) = (entry.shots?, entry.accuracy?);
             Some((shots as f64, accuracy.mean, accuracy.deviation))
         });
+        let mut points: Vec<(f64, f64, f64)> = points.collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
         Line {
             name: self.method.clone(),
-            points: points.collect(),
+            points,
         }
     }
 
     /// The values of [`costs_columns`], with the most shots.
     fn costs(&self, protocol: Protocol) -> Vec<String> {
-        let dearest = self.entries.iter().rfind(|entry| entry.seconds.is_some());
+        let own = self.entries.iter().filter(|entry| entry.seconds.is_some());
+        let dearest = own.max_by_key(|entry| entry.shots.unwrap_or(usize::MAX));
         let Some(entry) = dearest else {
             return vec!["–".to_owned(); costs_columns(protocol).len()];
         };

@@ -27,7 +27,7 @@ use contextune::prompt::vpt::{Depth, InitialPrompts, Location, Pooling, VptSetti
 use contextune::prompt::zeroshot::ZeroShotSettings;
 use contextune::prompt::{Method, TrainingViews};
 use contextune::run::{LearnFrom, RecipeName, RunFolder, Settings};
-use contextune::text::TemplateSet;
+use contextune::text::{TEMPLATE, TemplateSet};
 use contextune::train::Optimizer;
 use serde::de::DeserializeOwned;
 
@@ -39,8 +39,6 @@ const CONTEXT_VECTORS: usize = 16;
 const PUBLISHED_WORDS: &str = "a photo of a";
 /// Weight decay of SGD where the recipe has another optimiser (Zhou et al. 2022).
 const PUBLISHED_WEIGHT_DECAY: f32 = 5e-4;
-/// The template of data sets that have none of their own.
-pub(in crate::commands) const TEMPLATE: &str = "a photo of a {}.";
 
 /// Learn a prompt, or measure zero-shot as a run like any other.
 ///
@@ -354,7 +352,10 @@ pub(super) struct CommonArguments {
     measure_on: Split,
     /// Seed of everything random.
     #[arg(long, default_value_t = 1)]
-    pub(super) seed: u64,
+    seed: u64,
+    /// Seed of the split of a data set that has none; without it --seed.
+    #[arg(long, value_name = "SEED")]
+    split_seed: Option<u64>,
     /// Which classes, for the base-to-new protocol: all, base or new.
     #[arg(long, default_value_t, value_parser = crate::examples::subset)]
     subset: Subset,
@@ -675,6 +676,7 @@ impl Arguments {
             learn_from: common.learn_from,
             measure_on: common.measure_on,
             seed: common.seed,
+            split_seed: common.split_seed,
             subset: common.subset,
             exif: common.pictures.exif,
             strict: common.pictures.strict,
@@ -700,6 +702,11 @@ pub(in crate::commands) fn absolute_model(name: &str) -> String {
 }
 
 impl CommonArguments {
+    /// The seed to open the data set with.
+    pub(super) fn split_seed(&self) -> u64 {
+        self.split_seed.unwrap_or(self.seed)
+    }
+
     pub(super) fn folder(&self, settings: &Settings) -> Result<RunFolder> {
         let out = self.out.clone().unwrap_or_else(|| {
             let data = self.data.file_stem().unwrap_or_default().to_string_lossy();

@@ -14,22 +14,27 @@ use crate::options::Context;
 use crate::watch::Watch;
 
 pub use arguments::Arguments;
-pub(super) use arguments::{TEMPLATE, absolute_model};
+pub(super) use arguments::absolute_model;
 
 /// Trains and prints.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let common = arguments.common();
     let model = common.model.open(context)?;
-    let dataset = examples::open(&common.data, common.seed, context)?;
+    let dataset = examples::open(&common.data, common.split_seed(), context)?;
     let settings = arguments.settings(&model, &dataset)?;
     if let Some(file) = &dataset.features {
         run::encoder(&settings, &model, None)?.check(file)?;
     }
     settings.check(&model)?;
     let folder = common.folder(&settings)?;
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let words = std::iter::once("contextune").chain(words.iter().map(String::as_str));
-    if let Ok(command) = shlex::try_join(words) {
+    // A command of other than Unicode words cannot be kept as text.
+    let words: Option<Vec<String>> = std::env::args_os()
+        .map(|word| word.into_string().ok())
+        .collect();
+    if let Some([_, words @ ..]) = words.as_deref()
+        && let Ok(command) =
+            shlex::try_join(std::iter::once("contextune").chain(words.iter().map(String::as_str)))
+    {
         folder.write_command(&command)?;
     }
     let result = learn(&settings, &dataset, &model, &folder, context)?;
