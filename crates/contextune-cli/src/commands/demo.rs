@@ -104,7 +104,9 @@ fn run_task(
     let runs = folder.join("runs").join(task);
     let run = |name: &str, settings: Settings| -> Result<f32> {
         let folder = RunFolder::create(&runs.join(name), &settings, true)?;
-        Ok(train::learn(&settings, &dataset, model, &folder, context)?.accuracy)
+        Ok(train::learn(&settings, &dataset, model, &folder, context)?
+            .result
+            .accuracy)
     };
 
     // Every template is tried on the test pictures: the best of them is as good as guessing right can get.
@@ -141,6 +143,7 @@ fn run_task(
         let run = RunFolder::open(&runs.join(format!("coop-{most}-shots")))?;
         report::write(
             &run,
+            None,
             model,
             &dataset,
             context,

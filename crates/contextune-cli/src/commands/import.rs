@@ -163,6 +163,7 @@ fn finish(folder: &RunFolder, model: &Model, dataset: &Dataset, context: &Contex
     ))?;
     report::write(
         folder,
+        None,
         model,
         dataset,
         context,

@@ -7,7 +7,7 @@ use contextune::data::Dataset;
 use contextune::features::EncodingWatcher;
 use contextune::model::Model;
 use contextune::report::{Grounds, RunReport, compare};
-use contextune::run::RunFolder;
+use contextune::run::{Measured, RunFolder};
 
 use crate::examples;
 use crate::learned;
@@ -66,13 +66,15 @@ fn gather(run: &Path, context: &Context) -> Result<RunReport> {
         model: &model,
         dataset: &dataset,
         cache: context.cache.as_deref(),
+        measured: None,
     };
     Ok(RunReport::gather(&grounds, &Watch::new(context))?)
 }
 
-/// The page of a run that was just finished. What keeps it from being written is a remark: the run is whole without it.
+/// The page of a run that was just finished, and measured unless it is to be measured again. What keeps it from being written is a remark: the run is whole without it.
 pub fn write(
     folder: &RunFolder,
+    measured: Option<&Measured>,
     model: &Model,
     dataset: &Dataset,
     context: &Context,
@@ -83,6 +85,7 @@ pub fn write(
         model,
         dataset,
         cache: context.cache.as_deref(),
+        measured,
     };
     let page = RunReport::gather(&grounds, watcher).map(|report| report.page());
     match page.and_then(|page| Ok(folder.write_report(&page)?)) {

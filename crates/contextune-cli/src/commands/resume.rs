@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use contextune::run::{RunFolder, Settings};
+use contextune::run::{Outcome, RunFolder, Settings};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -62,9 +62,9 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     };
     let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
     let dataset = examples::open(data, settings.split_seed(), context)?;
-    let result = train::learn(&settings, &dataset, &model, &folder, context)?;
+    let Outcome { result, measured } = train::learn(&settings, &dataset, &model, &folder, context)?;
     let watch = Watch::without_remarks(context);
-    report::write(&folder, &model, &dataset, context, &watch);
+    report::write(&folder, Some(&measured), &model, &dataset, context, &watch);
     train::print(&result, &folder, arguments.json)
 }
 

@@ -38,12 +38,17 @@ impl Accuracy {
             .map(|(row, &label)| largest(row) == label)
             .collect();
         for (right, &label) in right.into_iter().zip(labels) {
-            let (correct, examples) = &mut self.per_class[label];
-            *examples += 1;
-            *correct += usize::from(right);
-            self.examples += 1;
-            self.correct += usize::from(right);
+            self.count(right, label);
         }
+    }
+
+    /// Adds an example of the class `label`.
+    pub fn count(&mut self, right: bool, label: usize) {
+        let (correct, examples) = &mut self.per_class[label];
+        *examples += 1;
+        *correct += usize::from(right);
+        self.examples += 1;
+        self.correct += usize::from(right);
     }
 
     /// Share of right answers, 0 without examples.
@@ -74,10 +79,18 @@ pub fn softmax(logits: &[f32]) -> Vec<f32> {
 /// The `count` classes of the largest logits of one example and their probabilities, most probable first; of equals the first
 /// one first.
 pub fn most_probable(logits: &[f32], count: usize) -> Vec<(usize, f32)> {
-    let mut classes: Vec<(usize, f32)> = softmax(logits).into_iter().enumerate().collect();
-    classes.sort_by(|a, b| b.1.total_cmp(&a.1)); // stable
-    classes.truncate(count);
-    classes
+    let mut best: Vec<usize> = Vec::with_capacity(count + 1);
+    for (class, &logit) in logits.iter().enumerate() {
+        let behind = best.iter().position(|&other| logits[other] < logit);
+        best.insert(behind.unwrap_or(best.len()), class);
+        best.truncate(count);
+    }
+    let highest = best.first().map_or(0.0, |&class| logits[class]);
+    let weight = |logit: f32| (logit - highest).exp();
+    let sum: f32 = logits.iter().map(|&logit| weight(logit)).sum();
+    best.into_iter()
+        .map(|class| (class, weight(logits[class]) / sum))
+        .collect()
 }
 
 #[cfg(test)]
@@ -91,6 +104,10 @@ mod tests {
         assert_eq!(accuracy.per_class, [(2, 2), (1, 2)]);
         assert_eq!(accuracy.share(), 0.75);
         assert_eq!(softmax(&[0.0, 0.0]), [0.5, 0.5]);
-        assert_eq!(most_probable(&[0.0, 9.0, 0.0], 2)[1].0, 0);
+        let logits = [0.5, 9.0, 0.5, -1.0, 3.0];
+        let shares = softmax(&logits);
+        let expected = [1, 4, 0, 2].map(|class| (class, shares[class]));
+        assert_eq!(most_probable(&logits, 4), expected);
+        assert_eq!(most_probable(&logits, 9).len(), 5);
     }
 }

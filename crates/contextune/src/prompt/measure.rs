@@ -1,6 +1,7 @@
 //! A prompt on pictures: their logits, and how many of them are right in bounded memory.
 
 use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 
 use super::Prompt;
 use crate::evaluate::{Accuracy, most_probable};
@@ -66,11 +67,8 @@ pub fn guesses(
     let at_once = at_once(features, classes);
     let mut all = Vec::with_capacity(features.pictures());
     in_parts(prompt, parameters, features, at_once, device, |logits| {
-        all.extend(
-            logits
-                .chunks_exact(classes)
-                .map(|row| most_probable(row, count)),
-        );
+        let rows = logits.par_chunks_exact(classes);
+        all.par_extend(rows.map(|row| most_probable(row, count)));
     })?;
     Ok(all)
 }

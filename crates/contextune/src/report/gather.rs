@@ -13,12 +13,10 @@ use crate::image::DecodeOptions;
 use crate::model::Model;
 use crate::prompt::zeroshot::ZeroShotSettings;
 use crate::prompt::{self, Method, Prompt};
-use crate::run::{self, Learned, RunFolder, RunResult, Settings};
+use crate::run::{self, Learned, Measured, RunFolder, RunResult, Settings};
 use crate::text::{TEMPLATE, TemplateSet};
 use crate::train::{EpochMetrics, Parameters};
 
-/// Guesses that are shown of a picture.
-const GUESSES: usize = 5;
 /// Pictures of a class that are shown: the surest of those classified wrongly and of those classified rightly.
 const WRONG: usize = 4;
 const RIGHT: usize = 2;
@@ -110,6 +108,8 @@ pub struct Grounds<'a> {
     pub dataset: &'a Dataset,
     /// Where features are kept.
     pub cache: Option<&'a Path>,
+    /// What the run has just been measured as; absent: it is measured again.
+    pub measured: Option<&'a Measured>,
 }
 
 impl RunReport {
@@ -142,20 +142,35 @@ impl RunReport {
 
         let encoder = run::encoder(settings, model, cache.map(Path::to_owned))?;
         let examples = dataset.split(settings.measure_on);
-        let (kept, features) = encoder.readable(&dataset, examples, Views::Whole, watcher)?;
-        let labels = features.labels();
         let prompt = learned.prompt(model, &dataset.class_names)?;
         let parameters = &learned.file.parameters;
-        let counts = [classes, GUESSES];
-        let guesses = prompt::guesses(&*prompt, parameters, &features, counts, model.device())?;
+        let measured = match grounds.measured {
+            Some(measured) => measured.clone(),
+            None => {
+                let place = (&dataset, settings.measure_on);
+                let again = Measured::new((&*prompt, parameters), model, &encoder, place, watcher)?;
+                let (now, then) = (again.accuracy(classes).share(), result.accuracy);
+                if now != then {
+                    watcher.remark(format!(
+                        "the pictures of {} have changed since the run was measured: {:.1} % of them are right now, {:.1} % were then",
+                        dataset.root.display(), 100.0 * now, 100.0 * then
+                    ));
+                }
+                again
+            }
+        };
+        let Measured {
+            labels, guesses, ..
+        } = &measured;
 
         let image_features = match settings.method.learn().sees(model) {
-            Sees::Features => features.clone(),
-            Sees::Pixels { .. } if model.config().text.is_some() => {
+            Sees::Pixels { .. } if model.config().text.is_none() => {
+                LabelledFeatures::nothing(model.config().embedding_width)
+            }
+            _ => {
                 let encoder = run::feature_encoder(settings, model, cache.map(Path::to_owned))?;
                 encoder.labelled(&dataset, examples, Views::Whole, watcher)?
             }
-            Sees::Pixels { .. } => LabelledFeatures::nothing(model.config().embedding_width),
         };
         // Methods that need no words learn from class names that no text tower takes.
         let words = Words::of(model, &dataset, &image_features).unwrap_or_else(|error| {
@@ -173,8 +188,12 @@ impl RunReport {
         };
         let shown = Shown {
             dataset: &dataset,
-            examples: kept.iter().map(|&index| &examples[index].input).collect(),
-            guesses: &guesses,
+            examples: measured
+                .examples
+                .iter()
+                .map(|&index| &examples[index].input)
+                .collect(),
+            guesses,
             labels,
             decoding: &decoding,
         };

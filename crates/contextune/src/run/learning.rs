@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::result::available_memory_bytes;
-use super::{LearnFrom, RunError, RunFolder, RunResult, Settings};
+use super::{LearnFrom, Measured, RunError, RunFolder, RunResult, Settings};
 use crate::data::{DataError, Dataset, Split};
 use crate::features::{
     EncodingWatcher, ExampleEncoder, FeatureError, LabelledFeatures, Sees, Views,
 };
 use crate::model::{Model, ModelError};
 use crate::prompt::format::{PromptFile, PromptFileError};
-use crate::prompt::{Classification, Lesson, MethodError, TrainingViews, accuracy};
+use crate::prompt::{Classification, Lesson, MethodError, TrainingViews};
 use crate::train::{EpochMetrics, Observer, Task as _, TrainError, TrainingState, fit};
 
 /// A short epoch need not be saved on its own: repeating it costs less.
@@ -25,6 +25,15 @@ pub trait RunWatcher: EncodingWatcher {
 
     /// After every epoch, of so many; `Break` ends the run with what is learned so far saved.
     fn epoch(&self, metrics: &EpochMetrics, epochs: usize) -> ControlFlow<()>;
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// In numbers.
+    pub result: RunResult,
+    /// Picture by picture.
+    pub measured: Measured,
 }
 
 /// Why a run has no result.
@@ -139,7 +148,7 @@ pub fn learn(
     encoder: &ExampleEncoder<'_>,
     folder: &RunFolder,
     watcher: &impl RunWatcher,
-) -> Result<RunResult, LearnError> {
+) -> Result<Outcome, LearnError> {
     settings.check(model)?;
     let method = settings.method.learn();
     let sampled = sample(settings, dataset, watcher)?;
@@ -240,17 +249,15 @@ pub fn learn(
     };
     file.write(&folder.prompt_file())?; // kept even if there is nothing to measure on
 
-    let split = settings.measure_on;
-    let measured = encoder
-        .labelled(&sampled, sampled.split(split), Views::Whole, watcher)
-        .map_err(|source| LearnError::NothingToMeasure { split, source })?;
+    let learned = (&*prompt, &file.parameters);
+    let place = (&sampled, settings.measure_on);
+    let measured = Measured::new(learned, model, encoder, place, watcher)?;
     let names = &sampled.class_names;
-    let parameters = &file.parameters;
-    let accuracy = accuracy(&*prompt, parameters, &measured, names.len(), model.device())?;
+    let accuracy = measured.accuracy(names.len());
     let kept = folder.prompt_bytes();
     let result = RunResult::new(settings, &accuracy, names, learned_numbers, kept, seconds);
     folder.finish(&result)?;
-    Ok(result)
+    Ok(Outcome { result, measured })
 }
 
 /// What `settings` learn from: features of the sampled training pictures in the views that the recipe asks for. With a

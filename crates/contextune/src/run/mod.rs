@@ -4,13 +4,16 @@ mod folder;
 pub mod import;
 mod learned;
 mod learning;
+mod measured;
 mod result;
 mod settings;
 
 pub use folder::{RunError, RunFolder};
 pub use learned::Learned;
 pub use learning::{
-    LearnError, RunWatcher, encoder, feature_encoder, few_shot, learn, sample, training_features,
+    LearnError, Outcome, RunWatcher, encoder, feature_encoder, few_shot, learn, sample,
+    training_features,
 };
+pub use measured::Measured;
 pub use result::{RunResult, peak_memory_bytes, per_class};
 pub use settings::{LearnFrom, RecipeName, Settings};

@@ -137,8 +137,15 @@ fn learn_one(sweep: &Sweep<'_>, job: &Job) -> Result<()> {
     let watch = Quiet { context };
     match run::learn(&job.settings, dataset, model, &encoder, &folder, &watch) {
         Ok(_) if job.may_diverge => Ok(()), // one of many, and soon forgotten
-        Ok(_) => {
-            report::write(&folder, model, dataset, context, &watch);
+        Ok(outcome) => {
+            report::write(
+                &folder,
+                Some(&outcome.measured),
+                model,
+                dataset,
+                context,
+                &watch,
+            );
             Ok(())
         }
         Err(LearnError::Train(error @ TrainError::LossNotFinite { .. })) if job.may_diverge => {

@@ -5,7 +5,7 @@ mod arguments;
 use anyhow::Result;
 use contextune::data::Dataset;
 use contextune::model::Model;
-use contextune::run::{self, LearnError, RunFolder, RunResult, Settings};
+use contextune::run::{self, LearnError, Outcome, RunFolder, RunResult, Settings};
 
 use super::report;
 use crate::examples;
@@ -37,9 +37,9 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     {
         folder.write_command(&command)?;
     }
-    let result = learn(&settings, &dataset, &model, &folder, context)?;
+    let Outcome { result, measured } = learn(&settings, &dataset, &model, &folder, context)?;
     let watch = Watch::without_remarks(context);
-    report::write(&folder, &model, &dataset, context, &watch);
+    report::write(&folder, Some(&measured), &model, &dataset, context, &watch);
     print(&result, &folder, common.json)
 }
 
@@ -55,7 +55,7 @@ pub fn learn(
     model: &Model,
     folder: &RunFolder,
     context: &Context,
-) -> Result<RunResult> {
+) -> Result<Outcome> {
     let encoder = run::encoder(settings, model, context.cache.clone())?;
     let watch = Watch::new(context);
     run::learn(settings, dataset, model, &encoder, folder, &watch).map_err(|error| match error {
