@@ -163,17 +163,22 @@ fn prompts_begin_from_class_tokens() {
     let device = Device::flex();
     let golden = Golden::open("vpt.safetensors");
     let model = vision_transformer(&device);
-    let (examples, names) = (examples(&golden, &device), class_names());
+    let all = examples(&golden, &device);
+    assert_eq!(all.labels(), [4, 0, 4, 2, 3]);
+    // The classes that have pictures, without the gaps between them.
+    let pixels = elements(pixels(&golden, Normalization::IMAGENET, &device));
+    let examples = LabelledFeatures::new(&pixels, all.width(), 1, vec![3, 0, 3, 1, 2]);
+    let names = class_names()[..4].to_vec();
     let lesson = lesson(&model, &examples, &names);
     let begin = |initial| {
         let settings = VptSettings {
-            tokens: 6,
+            tokens: 4,
             initial,
             ..VptSettings::default()
         };
         settings.begin(&lesson).unwrap().parameters
     };
-    // Prompts of all layers, one behind the other, [layers · 6 · d].
+    // Prompts of all layers, one behind the other, [layers · 4 · d].
     let prompts = |initial| {
         let parameters = begin(initial);
         let first = elements(parameters.get::<3>("prompt_embeddings").unwrap());
@@ -184,7 +189,7 @@ fn prompts_begin_from_class_tokens() {
     let leaving = prompts(InitialPrompts::ClassTokensWithoutFirst);
     let entering = prompts(InitialPrompts::ClassTokensWithoutLast);
     let layers = 4;
-    let size = last.len() / layers; // 6 · d
+    let size = last.len() / layers; // 4 · d
     assert_eq!(entering[size..], leaving[..(layers - 1) * size]);
     for layer in 0..layers {
         assert_eq!(
@@ -194,7 +199,6 @@ fn prompts_begin_from_class_tokens() {
     }
 
     // With the norm behind the last layer they are the official encoder's class tokens, averaged over each class.
-    let labels = examples.labels();
     let parameters = model.image_parameters().unwrap();
     let [scale, shift] = ["weight", "bias"].map(|part| {
         parameters
@@ -217,13 +221,12 @@ fn prompts_begin_from_class_tokens() {
         &elements(tower.forward(pixels)),
         TOLERANCE,
     );
-    assert_eq!(labels, [4, 0, 4, 2, 3]);
     let row = |picture: usize| rows.clone().narrow(0, picture, 1);
     let means = [
         (0, row(1)),
-        (2, row(3)),
-        (3, row(4)),
-        (4, (row(0) + row(2)) / 2.0),
+        (1, row(3)),
+        (2, row(4)),
+        (3, (row(0) + row(2)) / 2.0),
     ];
     for (class, mean) in means {
         let prompt = &last[class * d..(class + 1) * d];
@@ -235,6 +238,18 @@ fn prompts_begin_from_class_tokens() {
     };
     let refused = another_number.begin(&lesson).unwrap_err().to_string();
     assert!(refused.contains("leave --tokens out"), "{refused}");
+    let (tokens, names) = (6, class_names());
+    let gaps = self::lesson(&model, &all, &names);
+    let refused = VptSettings {
+        tokens,
+        ..another_number
+    }
+    .begin(&gaps)
+    .unwrap_err();
+    assert!(
+        refused.to_string().contains("none to learn \"1\" from"),
+        "{refused}"
+    );
 }
 
 #[test]
