@@ -880,7 +880,7 @@ fn a_sweep_chooses_rates_on_validation_pictures() {
         fs::write(&plan, text).unwrap();
     };
     let method = "finetune --tune linear --epochs 2";
-    let rates = "learning-rates = [1e30, 0.1, 0.001, 0.1]\nweight-decays = [0.0]\n";
+    let rates = "learning-rates = [3e38, 0.1, 0.001, 0.1]\nweight-decays = [0.0]\n";
     write(
         "vtab",
         method,
