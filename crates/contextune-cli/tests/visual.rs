@@ -124,7 +124,7 @@ fn what_cannot_be_learned_on_the_image_side_says_why() {
         ),
         (
             format!("finetune --tune side --init {}", text(&classifier)),
-            "has no tensor features.0.bias",
+            "has no tensor features.0.weight",
         ),
         (
             "vpt --initial final-class-token --depth shared".into(),
