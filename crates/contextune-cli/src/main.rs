@@ -20,7 +20,12 @@ static ALLOCATOR: contextune_allocator::MiMalloc = contextune_allocator::MiMallo
 ///
 /// Try it now, offline: contextune demo
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "contextune",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 struct Arguments {
     #[command(flatten)]
     everywhere: options::Everywhere,
@@ -72,8 +77,7 @@ fn main() -> ExitCode {
             Command::Tokenize(arguments) => commands::tokenize::run(arguments, &context),
             Command::Pretrain(arguments) => commands::pretrain::run(arguments, &context),
             Command::Completions(arguments) => {
-                commands::shell::complete(&arguments, Arguments::command());
-                Ok(())
+                commands::shell::complete(&arguments, Arguments::command())
             }
             Command::Man(arguments) => commands::shell::man(&arguments, Arguments::command()),
         });

@@ -981,6 +981,25 @@ fn a_sweep_chooses_rates_on_validation_pictures() {
     assert!(failure(1, &both).contains("validation pictures"));
 }
 
+#[test]
+fn shells_and_man_learn_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = answer(&["completions", shell]);
+        assert!(
+            script.contains("contextune") && script.contains("sweep"),
+            "{shell}"
+        );
+        assert!(!script.contains("contextune-cli"), "{shell}");
+    }
+    let folder = TempDir::new().unwrap();
+    answer(&["man", text(folder.path())]);
+    let page = fs::read_to_string(folder.path().join("contextune-train-vpt.1")).unwrap();
+    assert!(
+        page.contains("tokens") && page.contains(".TH"),
+        "{page:.200}"
+    );
+}
+
 /// A learner that learns gains from labels; with the same labels shuffled among the pictures it falls to chance.
 #[test]
 fn slow_learning_from_labels_helps_and_from_shuffled_labels_does_not() {

@@ -1,6 +1,6 @@
 //! `contextune completions` and `contextune man`: what a shell and `man` know about the program.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -26,9 +26,13 @@ pub struct ManArguments {
 }
 
 /// Prints.
-pub fn complete(arguments: &CompletionArguments, mut program: Command) {
+pub fn complete(arguments: &CompletionArguments, mut program: Command) -> Result<()> {
     let name = program.get_name().to_owned();
-    clap_complete::generate(arguments.shell, &mut program, name, &mut io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut program, name, &mut script);
+    io::stdout()
+        .write_all(&script)
+        .context("cannot print the completions")
 }
 
 /// Writes.
