@@ -71,7 +71,8 @@ fn gather(run: &Path, context: &Context) -> Result<RunReport> {
     Ok(RunReport::gather(&grounds, &Watch::new(context))?)
 }
 
-/// The page of a run that was just finished, and measured unless it is to be measured again. What keeps it from being written is a remark: the run is whole without it.
+/// The page of a run that was just finished; without `measured` it is measured again. What keeps the page from being written is
+/// a remark: the run is whole without it.
 pub fn write(
     folder: &RunFolder,
     measured: Option<&Measured>,

@@ -54,6 +54,13 @@ pub fn confused_pairs(mistakes: &[Mistake]) -> Vec<ConfusedPair> {
             .entry((mistake.label, mistake.predicted))
             .or_default() += 1;
     }
+    pairs_by_count(counts)
+}
+
+/// Pairs of class and class it was taken for, most often first, equal ones in the order given.
+pub fn pairs_by_count(
+    counts: impl IntoIterator<Item = ((usize, usize), usize)>,
+) -> Vec<ConfusedPair> {
     let mut pairs: Vec<ConfusedPair> = counts
         .into_iter()
         .map(|((label, predicted), count)| ConfusedPair {

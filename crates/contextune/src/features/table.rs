@@ -162,6 +162,28 @@ impl LabelledFeatures {
         Ok(Tensor::from_data(values, device))
     }
 
+    /// The first views of all pictures, so many at once (at least one): labels and features `[n, D]` of each part.
+    ///
+    /// # Errors
+    /// See [`Self::select`].
+    pub fn parts<'a>(
+        &'a self,
+        at_once: usize,
+        device: &'a Device,
+    ) -> impl Iterator<Item = Result<(&'a [usize], Tensor<2>), ImageError>> {
+        let at_once = at_once.max(1);
+        self.labels
+            .chunks(at_once)
+            .enumerate()
+            .map(move |(part, labels)| {
+                let first = part * at_once;
+                let which: Vec<_> = (first..first + labels.len())
+                    .map(|picture| (picture, 0))
+                    .collect();
+                Ok((labels, self.select(&which, device)?))
+            })
+    }
+
     /// The first view of every picture, `[N, D]`.
     ///
     /// # Errors

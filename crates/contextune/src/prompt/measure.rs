@@ -97,11 +97,9 @@ fn in_parts(
         Some(classifier) => Ok(classifier.classify(images)),
         None => prompt.logits(parameters, images),
     };
-    let pictures: Vec<(usize, usize)> = (0..features.pictures())
-        .map(|picture| (picture, 0))
-        .collect();
-    for some in pictures.chunks(at_once.max(1)) {
-        let logits = logits(features.select(some, device)?)?.into_data(); // [n, K]
+    for part in features.parts(at_once, device) {
+        let (_, images) = part?;
+        let logits = logits(images)?.into_data(); // [n, K]
         take(logits.as_slice().expect("prompts compute in 32-bit floats"));
     }
     Ok(())

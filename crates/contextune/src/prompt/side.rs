@@ -33,16 +33,14 @@ pub(super) fn initialise(
     let channels = match initial {
         InitialContext::File { path } => {
             let tensors = checkpoint::tensors_of(path)?;
-            let tensor = |name: &str| {
-                let missing = || MethodError::InitialMissing {
-                    path: path.clone(),
-                    name: name.to_owned(),
-                };
-                tensors.get(name).ok_or_else(missing)
-            };
             let channels = channels(|name| Some(tensors.get(name)?.shape()));
             for (name, expected) in alexnet::parameters(channels) {
-                let tensor = tensor(&name)?;
+                let Some(tensor) = tensors.get(&name) else {
+                    return Err(MethodError::InitialMissing {
+                        path: path.clone(),
+                        name,
+                    });
+                };
                 if tensor.shape() != expected {
                     return Err(MethodError::InitialShape {
                         path: path.clone(),

@@ -224,22 +224,17 @@ impl Source {
         };
         let labels = bias.dims()[0];
         let classes = parameters.get::<1>(LABEL_MAP)?.dims()[0];
-        let which: Vec<(usize, usize)> = (0..examples.pictures())
-            .map(|picture| (picture, 0))
-            .collect();
-        let mut seen = Vec::with_capacity(which.len());
-        for some in which.chunks(PICTURES_AT_ONCE) {
-            let pixels = prompted(parameters, examples.select(some, &bias.device())?)?;
+        let device = bias.device();
+        let mut seen = Vec::with_capacity(examples.pictures());
+        for part in examples.parts(PICTURES_AT_ONCE, &device) {
+            let (of_these, pixels) = part?;
+            let pixels = prompted(parameters, pixels)?;
             let logits = self.outputs(pixels).into_data(); // [n, S]
             let logits = logits
                 .as_slice::<f32>()
                 .expect("towers compute in 32-bit floats");
             let found = logits.chunks_exact(labels).map(largest);
-            seen.extend(
-                some.iter()
-                    .map(|&(picture, _)| examples.labels()[picture])
-                    .zip(found),
-            );
+            seen.extend(of_these.iter().copied().zip(found));
         }
         self.write_labels(parameters, &label_map::most_frequent(seen, classes, labels));
         Ok(())

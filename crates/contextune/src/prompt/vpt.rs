@@ -559,20 +559,15 @@ impl Vpt {
             pictures[label] += 1;
         }
         let mut means: Vec<Tensor<2>> = Vec::new(); // of each layer, [K, d]
-        let which: Vec<(usize, usize)> = (0..examples.pictures())
-            .map(|picture| (picture, 0))
-            .collect();
-        for some in which.chunks(PICTURES_AT_ONCE) {
-            let mut shares = vec![0.0_f32; classes * some.len()];
-            for (place, &(picture, _)) in some.iter().enumerate() {
-                let label = examples.labels()[picture];
-                shares[label * some.len() + place] = 1.0 / pictures[label] as f32;
+        for part in examples.parts(PICTURES_AT_ONCE, &device) {
+            let (labels, pixels) = part?;
+            let mut shares = vec![0.0_f32; classes * labels.len()];
+            for (place, &label) in labels.iter().enumerate() {
+                shares[label * labels.len() + place] = 1.0 / pictures[label] as f32;
             }
             let shares = Tensor::<1>::from_floats(&shares[..], &device);
-            let shares = shares.reshape([classes, some.len()]); // [K, B]
-            let tokens = self
-                .tower
-                .tokens(self.normed(examples.select(some, &device)?));
+            let shares = shares.reshape([classes, labels.len()]); // [K, B]
+            let tokens = self.tower.tokens(self.normed(pixels));
             let summands = self.tower.class_tokens(tokens).into_iter();
             let summands = summands.map(|rows| shares.clone().matmul(rows));
             means = match means.is_empty() {

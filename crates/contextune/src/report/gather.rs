@@ -12,10 +12,10 @@ use crate::features::{EncodingWatcher, LabelledFeatures, Sees, Views};
 use crate::image::DecodeOptions;
 use crate::model::Model;
 use crate::prompt::zeroshot::ZeroShotSettings;
-use crate::prompt::{self, Method, Prompt};
+use crate::prompt::{self, Method, MethodError, Prompt};
 use crate::run::{self, Learned, Measured, RunFolder, RunResult, Settings};
 use crate::text::{TEMPLATE, TemplateSet};
-use crate::train::{EpochMetrics, Parameters};
+use crate::train::{EpochMetrics, Parameters, TrainError};
 
 /// Pictures of a class that are shown: the surest of those classified wrongly and of those classified rightly.
 const WRONG: usize = 4;
@@ -78,7 +78,7 @@ pub struct ClassReport {
     pub name: String,
     /// Right answers.
     pub correct: usize,
-    /// Pictures.
+    /// Pictures, at least one.
     pub examples: usize,
     /// Right answers of the first of the [baselines](RunReport::baselines).
     pub baseline_correct: Option<usize>,
@@ -112,6 +112,18 @@ pub struct Grounds<'a> {
     pub measured: Option<&'a Measured>,
 }
 
+impl ClassReport {
+    /// Share of right answers.
+    pub fn share(&self) -> f64 {
+        self.share_of(self.correct)
+    }
+
+    /// The share that so many of its pictures are.
+    pub fn share_of(&self, pictures: usize) -> f64 {
+        pictures as f64 / self.examples as f64
+    }
+}
+
 impl RunReport {
     /// Measures and collects.
     ///
@@ -140,15 +152,16 @@ impl RunReport {
         let class_names = distinct_names(&dataset.class_names);
         let classes = class_names.len();
 
-        let encoder = run::encoder(settings, model, cache.map(Path::to_owned))?;
         let examples = dataset.split(settings.measure_on);
         let prompt = learned.prompt(model, &dataset.class_names)?;
         let parameters = &learned.file.parameters;
+        let again;
         let measured = match grounds.measured {
-            Some(measured) => measured.clone(),
+            Some(measured) => measured,
             None => {
+                let encoder = run::encoder(settings, model, cache.map(Path::to_owned))?;
                 let place = (&dataset, settings.measure_on);
-                let again = Measured::new((&*prompt, parameters), model, &encoder, place, watcher)?;
+                again = Measured::new((&*prompt, parameters), model, &encoder, place, watcher)?;
                 let (now, then) = (again.accuracy(classes).share(), result.accuracy);
                 if now != then {
                     watcher.remark(format!(
@@ -156,12 +169,12 @@ impl RunReport {
                         dataset.root.display(), 100.0 * now, 100.0 * then
                     ));
                 }
-                again
+                &again
             }
         };
         let Measured {
             labels, guesses, ..
-        } = &measured;
+        } = measured;
 
         let image_features = match settings.method.learn().sees(model) {
             Sees::Pixels { .. } if model.config().text.is_none() => {
@@ -252,21 +265,18 @@ impl Words {
             Ok((prompt, accuracy))
         };
         let (prompt, accuracy) = measured(template.to_owned())?;
-        let ensemble =
-            TemplateSet::from_argument(ENSEMBLE).map_err(crate::prompt::MethodError::from)?;
-        let lines: Vec<String> = ensemble
-            .templates()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        let (_, together) = measured(lines.join("\n"))?;
+        let ensemble = TemplateSet::from_argument(ENSEMBLE).map_err(MethodError::from)?;
+        let (_, together) = measured(ensemble.lines())?;
         let baselines = vec![
             Baseline {
                 name: format!("zero-shot, “{template}”"),
                 accuracy: accuracy.share(),
             },
             Baseline {
-                name: format!("zero-shot, {} templates together", lines.len()),
+                name: format!(
+                    "zero-shot, {} templates together",
+                    ensemble.templates().len()
+                ),
                 accuracy: together.share(),
             },
         ];
@@ -307,7 +317,7 @@ impl Words {
             .collect();
         let images = features
             .select(&which, model.device())
-            .map_err(crate::train::TrainError::from)?;
+            .map_err(TrainError::from)?;
         Ok(Some(Map::new(
             images,
             &labels,
@@ -349,8 +359,7 @@ impl Shown<'_> {
                 (report, members)
             })
             .collect();
-        let share = |class: &ClassReport| class.correct as f64 / class.examples as f64;
-        classes.sort_by(|(a, _), (b, _)| share(a).total_cmp(&share(b)));
+        classes.sort_by(|(a, _), (b, _)| a.share().total_cmp(&b.share()));
         let mut left = PICTURES;
         for (class, members) in &mut classes {
             let surest = |right: bool, count: usize| {

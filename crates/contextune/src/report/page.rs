@@ -7,6 +7,7 @@ use askama::Template;
 use super::charts::{self, Axes, Line};
 use super::context::LearnedContext;
 use super::gather::{ClassReport, RunReport};
+use crate::evaluate::pairs_by_count;
 use crate::prompt::words::NearWord;
 use crate::train::EpochMetrics;
 
@@ -23,8 +24,7 @@ const OPEN: usize = 3;
 #[template(path = "report/run.html")]
 struct RunPage<'a> {
     report: &'a RunReport,
-    method: String,
-    data: String,
+    title: String,
     model: String,
     what: String,
     accuracy: String,
@@ -48,6 +48,17 @@ struct Bar {
     percent: String,
     width: String,
     own: bool,
+}
+
+impl Bar {
+    fn new(name: String, share: f32, own: bool) -> Self {
+        Self {
+            name,
+            percent: percent(share),
+            width: width(share),
+            own,
+        }
+    }
 }
 
 struct ClassRow {
@@ -97,6 +108,10 @@ fn width(share: impl Into<f64>) -> String {
     format!("{:.1}", 100.0 * share.into())
 }
 
+fn kilobytes(bytes: u64) -> String {
+    format!("{:.1} kB", bytes as f64 / 1e3)
+}
+
 impl RunReport {
     /// The page: HTML that needs no other file and no network.
     pub fn page(&self) -> String {
@@ -105,8 +120,7 @@ impl RunReport {
         let matrix = (matrix_labels.len() > 1).then(|| self.matrix(&matrix_labels));
         let page = RunPage {
             report: self,
-            method: self.result.method.clone(),
-            data: self.data_name(),
+            title: format!("{} on {}", self.result.method, self.data_name()),
             model: self.model_name(),
             what: self.sample(),
             accuracy: percent(self.result.accuracy),
@@ -170,15 +184,9 @@ impl RunReport {
 
     /// The run and what words come to.
     fn bars(&self) -> Vec<Bar> {
-        let bar = |name: &str, share: f32, own| Bar {
-            name: name.to_owned(),
-            percent: percent(share),
-            width: width(share),
-            own,
-        };
-        let own = bar(&self.result.method, self.result.accuracy, true);
+        let own = Bar::new(self.result.method.clone(), self.result.accuracy, true);
         let words = self.baselines.iter();
-        let words = words.map(|baseline| bar(&baseline.name, baseline.accuracy, false));
+        let words = words.map(|words| Bar::new(words.name.clone(), words.accuracy, false));
         std::iter::once(own).chain(words).collect()
     }
 
@@ -189,7 +197,7 @@ impl RunReport {
             (format!("{:.1} s", result.train_seconds), "of training"),
         ];
         if let Some(bytes) = result.prompt_bytes {
-            facts.push((format!("{:.1} kB", bytes as f64 / 1e3), "prompt file"));
+            facts.push((kilobytes(bytes), "prompt file"));
         }
         if let Some(bytes) = result.peak_memory_bytes {
             facts.push((format!("{:.0} MB", bytes as f64 / 1e6), "peak memory"));
@@ -202,10 +210,9 @@ impl RunReport {
 
     fn class_rows(&self) -> Vec<ClassRow> {
         let row = |(place, class): (usize, &ClassReport)| {
-            let share = class.correct as f64 / class.examples.max(1) as f64;
+            let share = class.share();
             let before = class.baseline_correct;
-            let before =
-                before.map(|correct| percent(correct as f64 / class.examples.max(1) as f64));
+            let before = before.map(|correct| percent(class.share_of(correct)));
             ClassRow {
                 name: class.name.clone(),
                 share: format!("{} of {}", percent(share), class.examples),
@@ -243,18 +250,16 @@ impl RunReport {
 
     /// The classes to show in a matrix, in their order, and the pairs that are confused most.
     fn confusion(&self) -> (Vec<usize>, Vec<(String, String, usize)>) {
-        let mut wrong: Vec<(usize, usize, usize)> = self
+        let wrong = self
             .taken_for
             .iter()
-            .filter(|((label, taken), _)| label != taken)
-            .map(|(&(label, taken), &count)| (label, taken, count))
-            .collect();
-        wrong.sort_by_key(|&(_, _, count)| std::cmp::Reverse(count)); // stable
-        let pairs = wrong.iter().take(PAIRS).map(|&(label, taken, count)| {
+            .filter(|((label, taken), _)| label != taken);
+        let wrong = pairs_by_count(wrong.map(|(&pair, &count)| (pair, count)));
+        let pairs = wrong.iter().take(PAIRS).map(|pair| {
             (
-                self.class_names[label].clone(),
-                self.class_names[taken].clone(),
-                count,
+                self.class_names[pair.label].clone(),
+                self.class_names[pair.predicted].clone(),
+                pair.count,
             )
         });
         let pairs = pairs.collect();
@@ -262,8 +267,8 @@ impl RunReport {
         if self.class_names.len() <= MATRIX_CLASSES {
             labels = (0..self.class_names.len()).collect();
         } else {
-            for (label, taken, _) in wrong {
-                for class in [label, taken] {
+            for pair in wrong {
+                for class in [pair.label, pair.predicted] {
                     if labels.len() < MATRIX_CLASSES && !labels.contains(&class) {
                         labels.push(class);
                     }
@@ -320,17 +325,13 @@ pub fn compare(reports: &[RunReport]) -> String {
         sample: report.sample(),
         parameters: report.result.parameters,
         seconds: format!("{:.1} s", report.result.train_seconds),
-        size: match report.result.prompt_bytes {
-            Some(bytes) => format!("{:.1} kB", bytes as f64 / 1e3),
-            None => "–".into(),
-        },
+        size: report
+            .result
+            .prompt_bytes
+            .map_or_else(|| "–".into(), kilobytes),
     };
-    let bars = reports.iter().zip(&names).map(|(report, name)| Bar {
-        name: name.clone(),
-        percent: percent(report.result.accuracy),
-        width: width(report.result.accuracy),
-        own: true,
-    });
+    let bars = reports.iter().zip(&names);
+    let bars = bars.map(|(report, name)| Bar::new(name.clone(), report.result.accuracy, true));
     let page = ComparePage {
         title: format!("{} runs", reports.len()),
         about: names.join(" · "),
@@ -368,8 +369,8 @@ fn compared_words(reports: &[RunReport]) -> Vec<Bar> {
                 .iter()
                 .map(move |baseline| (report, baseline))
         });
-        let bars = baselines.map(|(report, baseline)| Bar {
-            name: match places.len() {
+        let bars = baselines.map(|(report, baseline)| {
+            let name = match places.len() {
                 1 => baseline.name.clone(),
                 _ => format!(
                     "{} ({}, {} split, {})",
@@ -378,10 +379,8 @@ fn compared_words(reports: &[RunReport]) -> Vec<Bar> {
                     report.result.split,
                     report.model_name()
                 ),
-            },
-            percent: percent(baseline.accuracy),
-            width: width(baseline.accuracy),
-            own: false,
+            };
+            Bar::new(name, baseline.accuracy, false)
         });
         bars.collect::<Vec<_>>()
     };
@@ -454,10 +453,7 @@ fn compared_classes(reports: &[RunReport]) -> Vec<(String, Vec<String>)> {
         .collect();
     let share = |report: &RunReport, name: &str| {
         let class = report.classes.iter().find(|class| class.name == name);
-        class.map_or_else(
-            || "–".into(),
-            |class| percent(class.correct as f64 / class.examples.max(1) as f64),
-        )
+        class.map_or_else(|| "–".into(), |class| percent(class.share()))
     };
     let row = |name: &str| {
         let shares = reports.iter().map(|report| share(report, name)).collect();

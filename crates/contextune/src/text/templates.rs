@@ -154,6 +154,12 @@ impl TemplateSet {
         &self.templates
     }
 
+    /// The same as text, one a line.
+    pub fn lines(&self) -> String {
+        let lines: Vec<String> = self.templates.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    }
+
     /// Every template filled with a class name, in order.
     pub fn fill(&self, class_name: &str) -> impl Iterator<Item = String> {
         self.templates

@@ -94,7 +94,8 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
             "{} runs choose rates; which runs follow depends on them",
             missing.len()
         ));
-        return list(&missing);
+        list(&missing);
+        return Ok(());
     }
     if !missing.is_empty() {
         context
@@ -112,7 +113,8 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         jobs.len() - missing.len()
     ));
     if arguments.dry_run {
-        return list(&missing);
+        list(&missing);
+        return Ok(());
     }
     learn::learn_all(&sweep, &missing).with_context(go_on)?;
     let measured = measure::measure(&sweep, &jobs, &cells)?;
@@ -135,11 +137,10 @@ fn missing<'a>(jobs: impl Iterator<Item = &'a Job>) -> Result<Vec<&'a Job>> {
     .collect()
 }
 
-fn list(missing: &[&Job]) -> Result<()> {
+fn list(missing: &[&Job]) {
     for job in missing {
         println!("{}", job.folder.display());
     }
-    Ok(())
 }
 
 /// Every data set of the plan, by path.

@@ -795,13 +795,7 @@ impl TemplateArguments {
             Some(templates) => templates,
             None => dataset.published_template().unwrap_or(TEMPLATE),
         };
-        let templates = TemplateSet::from_argument(argument)?;
-        let lines: Vec<String> = templates
-            .templates()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        Ok(lines.join("\n"))
+        Ok(TemplateSet::from_argument(argument)?.lines())
     }
 }
 
