@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use clap::{Args, ValueEnum};
 use contextune::backbone::Activation;
 use contextune::features::EncodingOptions;
-use contextune::model::{Model, ModelOptions};
+use contextune::model::{Model, ModelError, ModelOptions};
 
 use crate::interrupt::Interrupt;
 use crate::screen::Screen;
@@ -161,12 +161,16 @@ impl ModelArguments {
             activation: self.activation.map(Into::into),
             normalization: None,
         };
-        open_model(self.model.as_deref(), options, context)
+        Ok(open_model(self.model.as_deref(), options, context)?)
     }
 }
 
 /// Opens a model; remarks about it go to the screen.
-pub fn open_model(name: Option<&str>, options: ModelOptions, context: &Context) -> Result<Model> {
+pub fn open_model(
+    name: Option<&str>,
+    options: ModelOptions,
+    context: &Context,
+) -> Result<Model, ModelError> {
     let bar = context.screen.bytes("fetch");
     let model = Model::open(name, options, &context.device, |progress| {
         bar.set_length(progress.total);

@@ -12,6 +12,7 @@ pub mod predict;
 pub mod pretrain;
 pub mod report;
 pub mod resume;
+pub mod serve;
 pub mod shell;
 pub mod sweep;
 pub mod tokenize;

@@ -117,8 +117,11 @@ pub fn distinct_names(class_names: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Refuses blank names and two names that would give one prompt.
-pub(super) fn check(source_name: &str, names: &[String]) -> Result<()> {
+/// Refuses blank names and two names that would give one prompt; `source_name` says where they stand, for the error.
+///
+/// # Errors
+/// [`DataError::NoName`] and [`DataError::SameName`].
+pub fn check(source_name: &str, names: &[String]) -> Result<()> {
     match equal_names(source_name, names)?.first() {
         None => Ok(()),
         Some(&(first, second)) => Err(DataError::SameName {

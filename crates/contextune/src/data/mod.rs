@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use class_names::{class_list, distinct_names};
+pub use class_names::{check as check_class_names, class_list, distinct_names};
 pub use error::{DataError, DataWarning, Result};
 pub use features_file::FeaturesFile;
 pub use features_writer::{FeatureRows, NamedTensor, TensorValues, write_tensors};

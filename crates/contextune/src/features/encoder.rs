@@ -156,6 +156,17 @@ impl PictureEncoder {
 }
 
 impl PictureReader {
+    /// A picture held in memory as it is, `[3, size, size]` in 0..1.
+    ///
+    /// # Errors
+    /// A picture that cannot be read.
+    pub fn whole(&self, bytes: &[u8]) -> Result<Vec<f32>, ImageError> {
+        let view = self.preprocess.apply(&image::decode(bytes, &self.decoding)?);
+        let mut pixels = vec![0.0; view.as_bytes().len()];
+        view.write_unit_floats(&mut pixels)?;
+        Ok(pixels)
+    }
+
     /// The views of one picture, `[requests, 3, size, size]` in 0..1.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::cache::{FeatureCache, Key};
@@ -51,7 +52,7 @@ pub enum Views {
 }
 
 /// What a method is given of a picture.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Sees {
     /// The feature that the frozen image tower makes of it, `[D]`.
     #[default]
@@ -247,7 +248,8 @@ impl<'a> ExampleEncoder<'a> {
         }
     }
 
-    fn reader(&self) -> PictureReader {
+    /// How pictures are read for what is asked for.
+    pub fn reader(&self) -> PictureReader {
         let preprocess = match self.sees {
             Sees::Features => self
                 .model
@@ -262,6 +264,23 @@ impl<'a> ExampleEncoder<'a> {
                 ..DecodeOptions::default()
             },
         }
+    }
+
+    /// What is asked for of pictures that [the reader](Self::reader) has read, a batch of B: pixels
+    /// `[B, 3, side, side]` in 0..1, one after another -> `[B, D]`.
+    ///
+    /// # Errors
+    /// The model cannot be used.
+    pub fn of_pixels(&self, pixels: Vec<f32>) -> Result<Tensor<2>, ModelError> {
+        let rows = match self.sees {
+            Sees::Features => self.encoder()?.features(pixels),
+            Sees::Pixels { .. } => pixels,
+        };
+        let shape = [rows.len() / self.width(), self.width()];
+        Ok(Tensor::from_data(
+            TensorData::new(rows, shape),
+            self.model.device(),
+        ))
     }
 
     fn encoder(&self) -> Result<&PictureEncoder, ModelError> {

@@ -1,0 +1,101 @@
+//! What goes back to a client.
+
+use axum::Json;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What came of the pictures of a request.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Answer {
+    /// What answered.
+    #[schema(example = "photos")]
+    pub model: String,
+    /// One for each picture, in their order.
+    pub predictions: Vec<Prediction>,
+}
+
+/// What came of one picture.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Prediction {
+    /// It was classified.
+    Classified {
+        /// The picture's name, or its number from 1 if it has none.
+        #[schema(example = "holiday.jpg")]
+        name: String,
+        /// The most probable class.
+        #[schema(example = "bear")]
+        class: String,
+        /// Its probability, 0 to 1.
+        #[schema(example = 0.93)]
+        probability: f32,
+        /// The most probable classes, most probable first.
+        top: Vec<Guess>,
+    },
+    /// It could not be read.
+    Unreadable {
+        /// The picture's name, or its number from 1 if it has none.
+        name: String,
+        /// What is wrong with it.
+        error: String,
+    },
+}
+
+/// A class and how probable it is.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Guess {
+    /// The class.
+    #[schema(example = "bear")]
+    pub class: String,
+    /// 0 to 1.
+    #[schema(example = 0.93)]
+    pub probability: f32,
+}
+
+/// Why a request is not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// Of the kind 4xx or 5xx.
+    pub status: StatusCode,
+    /// A sentence for a person.
+    pub error: String,
+}
+
+/// The body of a refusal.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErrorBody {
+    /// A sentence for a person.
+    error: String,
+}
+
+impl Refusal {
+    /// A request that the client has to change.
+    pub fn new(status: StatusCode, error: impl ToString) -> Self {
+        Self {
+            status,
+            error: error.to_string(),
+        }
+    }
+
+    /// 503: more requests than the server can hold.
+    pub fn busy() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "more requests are waiting than the server holds: try again in a second",
+        )
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(ErrorBody { error: self.error })).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            let second = HeaderValue::from_static("1");
+            response.headers_mut().insert(RETRY_AFTER, second);
+        }
+        response
+    }
+}

@@ -1,0 +1,444 @@
+//! The paths of the server and what each does.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Request, State};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Serialize;
+use utoipa::{OpenApi, ToSchema};
+
+use crate::answer::{Answer, ErrorBody, Refusal};
+use crate::intake::{self, JsonRequest};
+use crate::lesson::{self, Progress};
+use crate::server::State as ServerState;
+use crate::shelf::{Entry, LearnedEntry};
+use crate::worker::Question;
+use crate::{guard, page};
+
+/// A page of a run holds pictures and styles in itself, and nothing else.
+const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+
+/// Everything the server answers.
+pub(crate) fn router(state: Arc<ServerState>) -> Router {
+    let open = Router::new()
+        .route("/healthz", get(health))
+        .route("/openapi.json", get(openapi))
+        .route("/login", post(guard::login))
+        .merge(page::router());
+    let guarded = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{name}/report.html", get(report))
+        .route("/v1/models/{name}/prompt.safetensors", get(prompt))
+        // Bodies are bounded where they are read.
+        .route(
+            "/v1/predict",
+            post(predict).layer(DefaultBodyLimit::disable()),
+        )
+        .route("/v1/teach", post(teach).layer(DefaultBodyLimit::disable()))
+        .route("/v1/teach/{name}", get(lesson_progress).delete(stop_lesson))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&state),
+            guard::token,
+        ));
+    open.merge(guarded)
+        .fallback(|| async {
+            Refusal::new(
+                StatusCode::NOT_FOUND,
+                "there is nothing at this address; see /openapi.json",
+            )
+        })
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&state),
+            guard::origin,
+        ))
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), count))
+        .with_state(state)
+}
+
+/// Counts each request and how long it took, and tells browsers to take every answer for what it says it is.
+async fn count(State(state): State<Arc<ServerState>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    let path = path.as_ref().map_or("elsewhere", MatchedPath::as_str);
+    state
+        .metrics
+        .request(path, response.status().as_u16(), started.elapsed());
+    response.headers_mut().insert(
+        HeaderName::from_static("x-content-type-options"),
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}
+
+/// The document that describes the interface.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Contextune",
+        description = "Asks learned prompts about pictures, and teaches new ones."
+    ),
+    paths(
+        health,
+        metrics,
+        models,
+        report,
+        prompt,
+        predict,
+        teach,
+        lesson_progress,
+        stop_lesson
+    )
+)]
+struct Description;
+
+async fn openapi() -> Json<utoipa::openapi::OpenApi> {
+    Json(Description::openapi())
+}
+
+#[derive(Serialize, ToSchema)]
+struct Health {
+    #[schema(example = "ok")]
+    status: &'static str,
+}
+
+/// Whether the server answers.
+#[utoipa::path(get, path = "/healthz", responses((status = 200, body = Health)))]
+async fn health() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+/// Counters in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
+async fn metrics(State(state): State<Arc<ServerState>>) -> impl IntoResponse {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, kind)], state.metrics.text())
+}
+
+/// What can be asked.
+#[derive(Serialize, ToSchema)]
+struct Models {
+    /// The first answers where no model is named.
+    models: Vec<ModelDescription>,
+    /// Whether new ones can be taught.
+    teach: bool,
+    limits: LimitsDescription,
+}
+
+#[derive(Serialize, ToSchema)]
+struct LimitsDescription {
+    /// Bytes of a picture.
+    picture_bytes: usize,
+    /// Pixels of a picture, width x height.
+    pixels: u64,
+    /// Pictures in a request.
+    pictures: usize,
+}
+
+/// Something that can be asked.
+#[derive(Serialize, ToSchema)]
+struct ModelDescription {
+    #[schema(example = "photos")]
+    name: String,
+    /// `learned`: a prompt; `zero-shot`: the words of a model, which need `classes`.
+    kind: &'static str,
+    /// As `contextune train` names it.
+    #[schema(example = "coop")]
+    method: String,
+    /// The frozen model.
+    backbone: String,
+    /// What answers with the words of the same model; absent if it knows none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zero_shot: Option<String>,
+    /// Those it was learned for.
+    classes: Vec<String>,
+    /// Whether a request may name others.
+    takes_other_classes: bool,
+    /// Share of its test pictures that it classified rightly, 0 to 1.
+    accuracy: Option<f32>,
+    /// Pictures of each class that it learned from; absent: all.
+    shots: Option<usize>,
+    /// How many numbers were learned.
+    learned_numbers: Option<usize>,
+    /// Size of the prompt file.
+    prompt_bytes: Option<u64>,
+    /// Whether there is a page that shows it.
+    report: bool,
+    /// Whether it was taught here.
+    taught: bool,
+}
+
+impl ModelDescription {
+    fn of(entry: &Entry) -> Self {
+        let backbone = &entry.backbone;
+        let words = Self {
+            name: entry.name.clone(),
+            kind: "zero-shot",
+            method: entry.settings.method.name(),
+            backbone: backbone.source.clone().unwrap_or("embedded".into()),
+            zero_shot: backbone.zero_shot.clone(),
+            classes: Vec::new(),
+            takes_other_classes: true,
+            accuracy: None,
+            shots: None,
+            learned_numbers: None,
+            prompt_bytes: None,
+            report: false,
+            taught: false,
+        };
+        match &entry.learned {
+            None => words,
+            Some(LearnedEntry {
+                folder,
+                learned,
+                result,
+                taught,
+            }) => Self {
+                kind: "learned",
+                classes: learned.file.class_names.clone(),
+                takes_other_classes: learned.file.method.learn().takes_other_classes(),
+                accuracy: result.as_ref().map(|result| result.accuracy),
+                shots: learned.settings.shots,
+                learned_numbers: Some(learned.file.parameters.elements()),
+                prompt_bytes: folder.prompt_bytes(),
+                report: folder.report_file().exists(),
+                taught: *taught,
+                ..words
+            },
+        }
+    }
+}
+
+/// What can be asked, what was learned before words.
+#[utoipa::path(get, path = "/v1/models", responses((status = 200, body = Models), (status = 401, body = ErrorBody)))]
+async fn models(State(state): State<Arc<ServerState>>) -> Json<Models> {
+    Json(Models {
+        models: state
+            .shelf
+            .entries()
+            .iter()
+            .map(|entry| ModelDescription::of(entry))
+            .collect(),
+        teach: state.lessons.is_some(),
+        limits: LimitsDescription {
+            picture_bytes: state.limits.picture_bytes,
+            pixels: state.limits.pixels,
+            pictures: state.limits.pictures,
+        },
+    })
+}
+
+fn no_such(name: &str) -> Refusal {
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        format!("there is no model {name:?}; see /v1/models"),
+    )
+}
+
+fn learned_file(
+    state: &ServerState,
+    name: &str,
+    file: impl Fn(&LearnedEntry) -> std::path::PathBuf,
+) -> Result<std::path::PathBuf, Refusal> {
+    let entry = state.shelf.find(Some(name)).ok_or_else(|| no_such(name))?;
+    entry.learned.as_ref().map(file).ok_or_else(|| {
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            format!("{name} has no file: nothing was learned"),
+        )
+    })
+}
+
+/// The page that shows what was learned.
+#[utoipa::path(get, path = "/v1/models/{name}/report.html", params(("name" = String, Path,)),
+    responses((status = 200, body = String, content_type = "text/html"), (status = 404, body = ErrorBody)))]
+async fn report(
+    State(state): State<Arc<ServerState>>,
+    Path(name): Path<String>,
+) -> Result<Response, Refusal> {
+    let file = learned_file(&state, &name, |run| run.folder.report_file())?;
+    let page = tokio::fs::read(&file).await.map_err(|_| {
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            format!("{name} has no page yet: make it with `contextune report`"),
+        )
+    })?;
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, REPORT_POLICY),
+    ];
+    Ok((headers, page).into_response())
+}
+
+/// The prompt file, to be used elsewhere.
+#[utoipa::path(get, path = "/v1/models/{name}/prompt.safetensors", params(("name" = String, Path,)),
+    responses((status = 200, body = String, content_type = "application/octet-stream"), (status = 404, body = ErrorBody)))]
+async fn prompt(
+    State(state): State<Arc<ServerState>>,
+    Path(name): Path<String>,
+) -> Result<Response, Refusal> {
+    let file = learned_file(&state, &name, |run| run.folder.prompt_file())?;
+    let bytes = tokio::fs::read(&file).await.map_err(|error| {
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            format!("the prompt of {name} cannot be read: {error}"),
+        )
+    })?;
+    let headers = [
+        (CONTENT_TYPE, "application/octet-stream"),
+        (
+            CONTENT_DISPOSITION,
+            "attachment; filename=\"prompt.safetensors\"",
+        ),
+    ];
+    Ok((headers, bytes).into_response())
+}
+
+/// A request for predictions as a form; any part with a file name is a picture.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "it describes the form, which is read part by part"
+)]
+struct FormRequest {
+    /// Name of the model; absent: the first.
+    model: Option<String>,
+    /// Classes to choose from, one a line or separated by commas; absent: those that the model learned.
+    classes: Option<String>,
+    /// For words alone: sentences with `{}` where the class stands, one a line.
+    templates: Option<String>,
+    /// Classes to name for each picture, 1 to 100.
+    top: Option<usize>,
+    /// A picture; there can be many.
+    #[schema(format = Binary, value_type = String)]
+    image: Vec<u8>,
+}
+
+/// Says what is on pictures. The features of recent pictures are remembered: the same picture with other classes costs
+/// next to nothing.
+#[utoipa::path(post, path = "/v1/predict",
+    request_body(content((FormRequest = "multipart/form-data"), (JsonRequest = "application/json"))),
+    responses(
+        (status = 200, body = Answer),
+        (status = 400, body = ErrorBody, description = "malformed"),
+        (status = 401, body = ErrorBody, description = "the token is missing"),
+        (status = 404, body = ErrorBody, description = "no such model"),
+        (status = 408, body = ErrorBody, description = "the request did not arrive in time"),
+        (status = 413, body = ErrorBody, description = "too large"),
+        (status = 415, body = ErrorBody, description = "neither a form nor JSON"),
+        (status = 422, body = ErrorBody, description = "no picture can be read, or classes or templates cannot be used"),
+        (status = 503, body = ErrorBody, description = "too many requests are waiting"),
+    ))]
+async fn predict(
+    State(state): State<Arc<ServerState>>,
+    request: Request,
+) -> Result<Json<Answer>, Refusal> {
+    state.queue.check()?;
+    let asked = intake::predict_request(request, &state.limits, &state.memory).await?;
+    let entry = state
+        .shelf
+        .find(asked.model.as_deref())
+        .ok_or_else(|| no_such(asked.model.as_deref().unwrap_or_default()))?;
+    let question = Question {
+        entry,
+        wording: asked.wording,
+        top: asked.top,
+        pictures: asked.pictures,
+        _memory: asked.memory,
+    };
+    Ok(Json(state.queue.ask(question).await?))
+}
+
+/// A lesson as a form: the fields first, then every picture as a file part whose name is `class/` and the class.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "it describes the form, which is read part by part"
+)]
+struct LessonForm {
+    /// What the new model is called: letters, digits, `-`, `_` and `.`, at most 64.
+    #[schema(example = "pets")]
+    name: String,
+    /// `coop` (a learned context in front of the class names) or `linear-probe` (a classifier on the features).
+    #[schema(example = "coop")]
+    method: Option<String>,
+    /// Any model whose frozen model is to be used; absent: the first.
+    backbone: Option<String>,
+    /// A picture of this class.
+    #[schema(format = Binary, value_type = String, rename = "class/cat")]
+    picture: Vec<u8>,
+}
+
+/// A lesson that has begun.
+#[derive(Serialize, ToSchema)]
+struct Begun {
+    name: String,
+    /// Where to ask how far it is.
+    #[schema(example = "/v1/teach/pets")]
+    status: String,
+}
+
+/// Learns a new prompt from pictures; one lesson at a time.
+#[utoipa::path(post, path = "/v1/teach", request_body(content = LessonForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 202, body = Begun),
+        (status = 403, body = ErrorBody, description = "nothing can be taught here"),
+        (status = 409, body = ErrorBody, description = "the name is taken, or another lesson is under way"),
+        (status = 422, body = ErrorBody, description = "the lesson cannot be learned from"),
+    ))]
+async fn teach(
+    State(state): State<Arc<ServerState>>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let lessons = lessons(&state)?;
+    let name = lesson::begin(lessons, request, &state.limits).await?;
+    let status = format!("/v1/teach/{name}");
+    Ok((StatusCode::ACCEPTED, Json(Begun { name, status })).into_response())
+}
+
+/// How far a lesson is.
+#[utoipa::path(get, path = "/v1/teach/{name}", params(("name" = String, Path,)),
+    responses((status = 200, body = Progress), (status = 404, body = ErrorBody)))]
+async fn lesson_progress(
+    State(state): State<Arc<ServerState>>,
+    Path(name): Path<String>,
+) -> Result<Json<Progress>, Refusal> {
+    let progress = lessons(&state)?.progress(&name);
+    progress.map(Json).ok_or_else(|| no_lesson(&name))
+}
+
+/// Ends a lesson after its epoch.
+#[utoipa::path(delete, path = "/v1/teach/{name}", params(("name" = String, Path,)),
+    responses((status = 204), (status = 404, body = ErrorBody)))]
+async fn stop_lesson(
+    State(state): State<Arc<ServerState>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    match lessons(&state)?.stop_one(&name) {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(no_lesson(&name)),
+    }
+}
+
+fn lessons(state: &ServerState) -> Result<&Arc<lesson::Lessons>, Refusal> {
+    state.lessons.as_ref().ok_or_else(|| {
+        Refusal::new(
+            StatusCode::FORBIDDEN,
+            "this server was started with --no-teach",
+        )
+    })
+}
+
+fn no_lesson(name: &str) -> Refusal {
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        format!("there was no lesson {name:?} since the server started"),
+    )
+}

@@ -1,0 +1,66 @@
+//! Connections: how many there are, how long their heads may take, how they end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::metrics::Metrics;
+
+/// Open connections; more wait in the system's queue.
+const CONNECTIONS: usize = 512;
+/// For the head of a request, and between two requests.
+const HEAD: Duration = Duration::from_secs(20);
+/// For what is under way when the server is stopped.
+const FAREWELL: Duration = Duration::from_secs(10);
+/// After an error of the system, as when it has no more file handles.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `stop`, then finishes what is under way.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    metrics: Arc<Metrics>,
+    stop: impl Future<Output = ()>,
+) {
+    let free = Arc::new(Semaphore::new(CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    tokio::pin!(stop);
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&free).acquire_owned().await;
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
+            accepted = accepted => accepted,
+            () = &mut stop => break,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(router.clone());
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let connection = graceful.watch(connection);
+        let open = metrics.connection();
+        tokio::spawn(async move {
+            // A client that breaks the protocol or goes away ends its own connection alone.
+            let _ = connection.await;
+            drop((open, place));
+        });
+    }
+    drop(listener);
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        () = tokio::time::sleep(FAREWELL) => {}
+    }
+}

@@ -1,0 +1,579 @@
+//! Lessons: pictures that were sent, learned from in a thread of their own, one lesson at a time.
+//!
+//! A lesson is a folder like any other: `data/train/` and `data/test/` with a folder for each class, and the run in `run/`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use axum::extract::Request;
+use axum::extract::multipart::Field;
+use axum::http::StatusCode;
+use contextune::data;
+use contextune::features::EncodingWatcher;
+use contextune::image::Format;
+use contextune::prompt::Method;
+use contextune::prompt::coop::{ContextLayout, Position};
+use contextune::prompt::linear_probe::LinearProbeSettings;
+use contextune::report::{Grounds, ReportError, RunReport};
+use contextune::run::{self, LearnError, RecipeName, RunFolder, RunWatcher, Settings};
+use contextune::train::EpochMetrics;
+use serde::Serialize;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use utoipa::ToSchema;
+
+use crate::answer::Refusal;
+use crate::intake::{broken_form, multipart, text, too_large, unknown_field, unprocessable};
+use crate::server::Limits;
+use crate::shelf::{Backbone, Shelf};
+
+/// Bytes of all pictures of a lesson, and how many there may be.
+const LESSON_BYTES: usize = 1 << 30;
+const LESSON_PICTURES: usize = 10_000;
+const LESSON_CLASSES: usize = 200;
+/// Longest names, in bytes: of a lesson, and of a class, which is the name of a folder.
+const LONGEST_NAME: usize = 64;
+const LONGEST_CLASS: usize = 100;
+/// Of so many pictures of a class one is held out; a class with fewer keeps all.
+const ONE_HELD_OUT_OF: usize = 5;
+/// Context vectors of a taught prompt.
+const CONTEXT_VECTORS: usize = 16;
+/// In front of the class, in the name of a picture's part.
+const CLASS: &str = "class/";
+const FIELDS: &str = "name, method, backbone, and pictures as files under class/ and their class";
+
+/// All lessons since the server started, and where they are kept.
+#[derive(Debug)]
+pub(crate) struct Lessons {
+    folder: PathBuf,
+    cache: Option<PathBuf>,
+    shelf: Arc<Shelf>,
+    /// One permit: whoever holds it sends pictures or learns.
+    free: Arc<Semaphore>,
+    lessons: Mutex<BTreeMap<String, Arc<Lesson>>>,
+}
+
+/// One lesson.
+#[derive(Debug)]
+struct Lesson {
+    progress: Mutex<Progress>,
+    stop: AtomicBool,
+}
+
+/// How far a lesson is.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Progress {
+    name: String,
+    state: LessonState,
+    /// Pictures that went through the image tower, and how many have to.
+    encoded: usize,
+    to_encode: usize,
+    epochs_done: usize,
+    epochs: usize,
+    /// Loss and share of the training pictures that were right, epoch by epoch.
+    curve: Vec<Point>,
+    /// What a person should know.
+    remarks: Vec<String>,
+    /// Why it failed.
+    error: Option<String>,
+    /// Share of the held-out pictures that it classifies rightly; absent if none were held out.
+    accuracy: Option<f32>,
+    /// Pictures that were held out to measure on: every fifth of a class that has five or more.
+    held_out: usize,
+    /// Seconds so far.
+    seconds: f64,
+}
+
+/// What a lesson is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum LessonState {
+    /// Pictures become features.
+    Encoding,
+    /// The prompt is learned.
+    Learning,
+    /// The model can be asked.
+    Done,
+    /// See `error`.
+    Failed,
+    /// It was ended before its last epoch.
+    Stopped,
+}
+
+/// An epoch of the curve.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+struct Point {
+    epoch: usize,
+    loss: f32,
+    accuracy: f32,
+}
+
+/// What is to be learned, its pictures on disk.
+struct Plan {
+    name: String,
+    settings: Settings,
+    backbone: Arc<Backbone>,
+    held_out: usize,
+    folder: PathBuf,
+}
+
+impl Lessons {
+    /// Nothing taught yet; `folder` is made with the first lesson.
+    pub fn new(folder: PathBuf, cache: Option<PathBuf>, shelf: Arc<Shelf>) -> Self {
+        Self {
+            folder,
+            cache,
+            shelf,
+            free: Arc::new(Semaphore::new(1)),
+            lessons: Mutex::default(),
+        }
+    }
+
+    fn lessons(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Lesson>>> {
+        self.lessons.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far the lesson of this name is.
+    pub fn progress(&self, name: &str) -> Option<Progress> {
+        let lesson = self.lessons().get(name).cloned()?;
+        Some(lesson.progress().clone())
+    }
+
+    /// Ends the lesson of this name after its epoch, if there is one.
+    pub fn stop_one(&self, name: &str) -> bool {
+        let lessons = self.lessons();
+        let lesson = lessons.get(name);
+        lesson
+            .inspect(|lesson| lesson.stop.store(true, Ordering::SeqCst))
+            .is_some()
+    }
+
+    /// Ends whatever is being learned after its epoch.
+    pub fn stop(&self) {
+        for lesson in self.lessons().values() {
+            lesson.stop.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Learns what `plan` says and puts it on the shelf.
+    fn learn(&self, plan: &Plan, lesson: &Lesson) {
+        let started = Instant::now();
+        let watcher = LessonWatcher { lesson, started };
+        let outcome = self.learned(plan, &watcher);
+        let mut progress = lesson.progress();
+        progress.seconds = started.elapsed().as_secs_f64();
+        match outcome {
+            Ok(accuracy) => {
+                progress.accuracy = accuracy;
+                progress.state = LessonState::Done;
+            }
+            Err(Failure::Learn(LearnError::Stopped { .. })) => {
+                progress.state = LessonState::Stopped
+            }
+            Err(error) => {
+                progress.error = Some(error.to_string());
+                progress.state = LessonState::Failed;
+            }
+        }
+    }
+
+    fn learned(&self, plan: &Plan, watcher: &LessonWatcher<'_>) -> Result<Option<f32>, Failure> {
+        let Plan {
+            name,
+            settings,
+            backbone,
+            ..
+        } = plan;
+        let model = &backbone.model;
+        settings.check(model).map_err(LearnError::from)?;
+        let dataset = data::open(&plan.folder.join("data"), settings.split_seed())
+            .map_err(LearnError::from)?;
+        let folder = RunFolder::create(&plan.folder.join("run"), settings, false)
+            .map_err(LearnError::from)?;
+        let encoder =
+            run::encoder(settings, model, self.cache.clone()).map_err(LearnError::from)?;
+        let outcome = run::learn(settings, &dataset, model, &encoder, &folder, watcher);
+        let accuracy = match outcome {
+            Ok(outcome) => {
+                let grounds = Grounds {
+                    folder: &folder,
+                    model,
+                    dataset: &dataset,
+                    cache: self.cache.as_deref(),
+                    measured: Some(&outcome.measured),
+                };
+                let page = RunReport::gather(&grounds, watcher)?.page();
+                folder.write_report(&page).map_err(LearnError::from)?;
+                Some(outcome.result.accuracy)
+            }
+            // The prompt is there all the same.
+            Err(LearnError::NothingToMeasure { .. }) if plan.held_out == 0 => None,
+            Err(error) => return Err(error.into()),
+        };
+        self.shelf
+            .add_learned(name, folder.path(), true, backbone)?;
+        Ok(accuracy)
+    }
+}
+
+/// Why a lesson came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Learn(#[from] LearnError),
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    #[error(transparent)]
+    Shelf(#[from] crate::shelf::ShelfError),
+}
+
+impl Lesson {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a lesson's progress.
+struct LessonWatcher<'a> {
+    lesson: &'a Lesson,
+    started: Instant,
+}
+
+impl EncodingWatcher for LessonWatcher<'_> {
+    fn encoded(&self, done: usize, all: usize) {
+        let mut progress = self.lesson.progress();
+        (progress.encoded, progress.to_encode) = (done, all);
+        progress.seconds = self.started.elapsed().as_secs_f64();
+    }
+
+    fn remark(&self, text: String) {
+        self.lesson.progress().remarks.push(text);
+    }
+}
+
+impl RunWatcher for LessonWatcher<'_> {
+    fn begin(&self, epochs_done: usize, epochs: usize) {
+        let mut progress = self.lesson.progress();
+        progress.state = LessonState::Learning;
+        (progress.epochs_done, progress.epochs) = (epochs_done, epochs);
+    }
+
+    fn epoch(&self, metrics: &EpochMetrics, _epochs: usize) -> ControlFlow<()> {
+        let mut progress = self.lesson.progress();
+        progress.epochs_done = metrics.epoch;
+        progress.curve.push(Point {
+            epoch: metrics.epoch,
+            loss: metrics.loss,
+            accuracy: metrics.accuracy,
+        });
+        progress.seconds = self.started.elapsed().as_secs_f64();
+        match self.lesson.stop.load(Ordering::SeqCst) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// Takes the pictures of a lesson and begins to learn from them; returns its name.
+///
+/// # Errors
+/// 409 if another lesson is under way or the name is taken, 413, 422, and 500 if the disk cannot be written.
+pub(crate) async fn begin(
+    lessons: &Arc<Lessons>,
+    request: Request,
+    limits: &Limits,
+) -> Result<String, Refusal> {
+    let Ok(turn) = Arc::clone(&lessons.free).try_acquire_owned() else {
+        return Err(conflict(
+            "another lesson is under way: wait until it is done, or stop it",
+        ));
+    };
+    let upload = Upload::receive(lessons, request, limits).await?;
+    let plan = upload.plan(lessons)?;
+    let name = plan.name.clone();
+    let lesson = Arc::new(Lesson {
+        progress: Mutex::new(Progress::new(&plan)),
+        stop: AtomicBool::new(false),
+    });
+    lessons.lessons().insert(name.clone(), Arc::clone(&lesson));
+    let lessons = Arc::clone(lessons);
+    let thread = std::thread::Builder::new().name("lesson".into());
+    let spawned = thread.spawn(move || {
+        lessons.learn(&plan, &lesson);
+        drop::<OwnedSemaphorePermit>(turn);
+    });
+    spawned.map_err(cannot_keep)?;
+    Ok(name)
+}
+
+impl Progress {
+    fn new(plan: &Plan) -> Self {
+        Self {
+            name: plan.name.clone(),
+            state: LessonState::Encoding,
+            encoded: 0,
+            to_encode: 0,
+            epochs_done: 0,
+            epochs: 0,
+            curve: Vec::new(),
+            remarks: Vec::new(),
+            error: None,
+            accuracy: None,
+            held_out: plan.held_out,
+            seconds: 0.0,
+        }
+    }
+}
+
+/// A lesson that is being sent. Its folder goes away with it, unless it becomes a plan.
+struct Upload {
+    name: Option<String>,
+    method: Option<String>,
+    backbone: Option<String>,
+    /// Pictures by class, in the order in which they came.
+    classes: BTreeMap<String, Vec<PathBuf>>,
+    folder: PathBuf,
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // Nothing else can be done about what cannot be removed.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Upload {
+    async fn receive(
+        lessons: &Lessons,
+        request: Request,
+        limits: &Limits,
+    ) -> Result<Self, Refusal> {
+        let mut upload = Self {
+            name: None,
+            method: None,
+            backbone: None,
+            classes: BTreeMap::new(),
+            folder: lessons
+                .folder
+                .join(format!(".arriving-{}", std::process::id())),
+        };
+        let mut parts = multipart(request).await?;
+        let (mut pictures, mut bytes) = (0, 0);
+        loop {
+            let next = tokio::time::timeout(limits.patience, parts.next_field()).await;
+            let Some(part) = next.map_err(|_| too_slow())?.map_err(broken_form)? else {
+                break;
+            };
+            let field = part.name().unwrap_or_default().to_owned();
+            if let Some(class) = field.strip_prefix(CLASS) {
+                upload.check_name(lessons)?;
+                upload.check_class(class)?;
+                pictures += 1;
+                if pictures > LESSON_PICTURES {
+                    return Err(too_large(format!(
+                        "at most {LESSON_PICTURES} pictures are taken for a lesson"
+                    )));
+                }
+                bytes += upload
+                    .picture(class, pictures, part, limits, LESSON_BYTES - bytes)
+                    .await?;
+                continue;
+            }
+            let value = tokio::time::timeout(limits.patience, text(part))
+                .await
+                .map_err(|_| too_slow())??;
+            match field.as_str() {
+                "name" => upload.name = Some(value),
+                "method" => upload.method = Some(value),
+                "backbone" => upload.backbone = Some(value),
+                _ => return Err(unknown_field(&field, FIELDS)),
+            }
+        }
+        Ok(upload)
+    }
+
+    /// Writes one picture to the upload's folder; returns its bytes.
+    async fn picture(
+        &mut self,
+        class: &str,
+        number: usize,
+        mut part: Field<'_>,
+        limits: &Limits,
+        left: usize,
+    ) -> Result<usize, Refusal> {
+        let name = part.file_name().unwrap_or("a picture").to_owned();
+        let path = self.folder.join(format!("{number:05}"));
+        fs::create_dir_all(&self.folder).map_err(cannot_keep)?;
+        let mut file = tokio::fs::File::create(&path).await.map_err(cannot_keep)?;
+        let mut beginning = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let next = tokio::time::timeout(limits.patience, part.chunk()).await;
+            let Some(chunk) = next.map_err(|_| too_slow())?.map_err(broken_form)? else {
+                break;
+            };
+            bytes += chunk.len();
+            if bytes > limits.picture_bytes {
+                return Err(too_large(format!(
+                    "{name} has more than {} bytes",
+                    limits.picture_bytes
+                )));
+            }
+            if bytes > left {
+                return Err(too_large(format!(
+                    "a lesson's pictures have at most {LESSON_BYTES} bytes together"
+                )));
+            }
+            if beginning.len() < 16 {
+                beginning.extend_from_slice(&chunk);
+            }
+            file.write_all(&chunk).await.map_err(cannot_keep)?;
+        }
+        file.flush().await.map_err(cannot_keep)?;
+        let format = Format::recognise(&beginning)
+            .map_err(|error| unprocessable(format!("{name}: {error}")))?;
+        let kept = path.with_extension(format.to_string().to_ascii_lowercase());
+        fs::rename(&path, &kept).map_err(cannot_keep)?;
+        self.classes.entry(class.to_owned()).or_default().push(kept);
+        Ok(bytes)
+    }
+
+    /// The name of the lesson, which comes before its pictures.
+    fn check_name(&self, lessons: &Lessons) -> Result<&str, Refusal> {
+        let Some(name) = &self.name else {
+            return Err(unprocessable(
+                "the lesson has no name: send `name` before the pictures",
+            ));
+        };
+        let is_plain = name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if !is_plain || name.is_empty() || name.len() > LONGEST_NAME || name.starts_with('.') {
+            return Err(unprocessable(format!(
+                "{name:?} cannot be the name of a lesson: use up to {LONGEST_NAME} letters, digits, - and _"
+            )));
+        }
+        if lessons.folder.join(name).exists() || lessons.shelf.find(Some(name)).is_some() {
+            return Err(conflict(format!(
+                "there is a model or a lesson {name:?} already: choose another name"
+            )));
+        }
+        Ok(name)
+    }
+
+    /// A class is the name of a folder here.
+    fn check_class(&self, class: &str) -> Result<(), Refusal> {
+        let is_bad = |character: char| character.is_control() || "/\\:*?\"<>|".contains(character);
+        if class.trim().is_empty()
+            || class.trim() != class
+            || class.len() > LONGEST_CLASS
+            || class.starts_with('.')
+            || class.contains(is_bad)
+        {
+            return Err(unprocessable(format!(
+                "{class:?} cannot be the name of a class: use up to {LONGEST_CLASS} letters, digits and blanks, and none of / \\ : * ? \" < > |"
+            )));
+        }
+        if self.classes.len() >= LESSON_CLASSES && !self.classes.contains_key(class) {
+            return Err(too_large(format!(
+                "at most {LESSON_CLASSES} classes are taken for a lesson"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Holds pictures out, gives every picture its place, and makes the lesson's folder of it.
+    fn plan(self, lessons: &Lessons) -> Result<Plan, Refusal> {
+        let name = self.check_name(lessons)?.to_owned();
+        if self.classes.len() < 2 {
+            return Err(unprocessable(
+                "a lesson needs pictures of at least two classes",
+            ));
+        }
+        let names: Vec<String> = self.classes.keys().cloned().collect();
+        data::check_class_names("the lesson", &names).map_err(unprocessable)?;
+        let backbone = match &self.backbone {
+            None => lessons.shelf.find(None),
+            Some(name) => lessons.shelf.find(Some(name)),
+        };
+        let backbone =
+            backbone.ok_or_else(|| unprocessable("there is no such `backbone`; see /v1/models"))?;
+        let backbone = Arc::clone(&backbone.backbone);
+        let method = method(self.method.as_deref())?;
+
+        let mut held_out = 0;
+        for (class, pictures) in &self.classes {
+            let [train, test] =
+                ["train", "test"].map(|split| self.folder.join("data").join(split).join(class));
+            for folder in [&train, &test] {
+                fs::create_dir_all(folder).map_err(cannot_keep)?;
+            }
+            for (place, picture) in pictures.iter().enumerate() {
+                let is_held_out = place % ONE_HELD_OUT_OF == ONE_HELD_OUT_OF - 1;
+                held_out += usize::from(is_held_out);
+                let folder = if is_held_out { &test } else { &train };
+                let file = picture.file_name().unwrap_or_default();
+                fs::rename(picture, folder.join(file)).map_err(cannot_keep)?;
+            }
+        }
+        let folder = lessons.folder.join(&name);
+        fs::rename(&self.folder, &folder).map_err(cannot_keep)?;
+        let data = absolute(&folder).join("data");
+        let settings = Settings {
+            model: backbone.source.clone(),
+            // As browsers show it.
+            exif: true,
+            ..Settings::new(data, method, None, RecipeName::Fast)
+        };
+        Ok(Plan {
+            name,
+            settings,
+            backbone,
+            held_out,
+            folder,
+        })
+    }
+}
+
+fn method(name: Option<&str>) -> Result<Method, Refusal> {
+    match name {
+        None | Some("coop") => Ok(Method::Coop(ContextLayout {
+            length: CONTEXT_VECTORS,
+            class_specific: false,
+            position: Position::End,
+            published_words: None,
+        })),
+        Some("linear-probe") => Ok(Method::LinearProbe(LinearProbeSettings { c: None })),
+        Some(other) => Err(unprocessable(format!(
+            "{other:?} cannot be taught here: `method` is coop or linear-probe"
+        ))),
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn conflict(error: impl ToString) -> Refusal {
+    Refusal::new(StatusCode::CONFLICT, error)
+}
+
+fn too_slow() -> Refusal {
+    Refusal::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "the lesson did not arrive in time",
+    )
+}
+
+fn cannot_keep(error: io::Error) -> Refusal {
+    Refusal::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        format!("the lesson cannot be kept on disk: {error}"),
+    )
+}

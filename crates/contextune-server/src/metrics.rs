@@ -1,0 +1,157 @@
+//! What the server counts, in Prometheus' text format.
+
+use std::time::Duration;
+
+use contextune::run::peak_memory_bytes;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// All counters.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<Request, Counter>,
+    seconds: Family<Path, Histogram>,
+    refused: Family<Reason, Counter>,
+    pictures: Family<Model, Counter>,
+    batches: Histogram,
+    connections: Gauge,
+    memory: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    path: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Path {
+    path: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Model {
+    model: String,
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    pub fn new() -> Self {
+        let requests = Family::default();
+        // 1 ms to 32 s.
+        let seconds = Family::new_with_constructor(
+            (|| Histogram::new(exponential_buckets(0.001, 2.0, 16))) as fn() -> Histogram,
+        );
+        let refused = Family::default();
+        let pictures = Family::default();
+        let batches = Histogram::new(exponential_buckets(1.0, 2.0, 8));
+        let (connections, memory) = (Gauge::default(), Gauge::default());
+        let mut registry = Registry::with_prefix("contextune");
+        registry.register(
+            "requests",
+            "Requests answered, by path and status",
+            requests.clone(),
+        );
+        registry.register_with_unit(
+            "request_duration",
+            "Time from the head of a request to its answer",
+            Unit::Seconds,
+            seconds.clone(),
+        );
+        registry.register(
+            "refused",
+            "Requests turned away to keep within bounds",
+            refused.clone(),
+        );
+        registry.register(
+            "pictures",
+            "Pictures classified, by model",
+            pictures.clone(),
+        );
+        registry.register(
+            "batch_pictures",
+            "Pictures that went through the tower together",
+            batches.clone(),
+        );
+        registry.register("connections", "Open connections", connections.clone());
+        registry.register_with_unit(
+            "memory_peak",
+            "Largest resident memory so far",
+            Unit::Bytes,
+            memory.clone(),
+        );
+        Self {
+            registry,
+            requests,
+            seconds,
+            refused,
+            pictures,
+            batches,
+            connections,
+            memory,
+        }
+    }
+
+    /// A request was answered.
+    pub fn request(&self, path: &str, status: u16, took: Duration) {
+        let path = path.to_owned();
+        self.seconds
+            .get_or_create(&Path { path: path.clone() })
+            .observe(took.as_secs_f64());
+        self.requests.get_or_create(&Request { path, status }).inc();
+    }
+
+    /// A request was turned away to keep within bounds.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Pictures go through the tower together.
+    pub fn batch(&self, pictures: usize) {
+        self.batches.observe(pictures as f64);
+    }
+
+    /// Pictures were classified.
+    pub fn answered(&self, model: &str, pictures: usize) {
+        let model = Model {
+            model: model.to_owned(),
+        };
+        self.pictures.get_or_create(&model).inc_by(pictures as u64);
+    }
+
+    /// A connection, counted as open while the returned value lives.
+    pub fn connection(&self) -> OpenConnection {
+        self.connections.inc();
+        OpenConnection(self.connections.clone())
+    }
+
+    /// Everything as text.
+    pub fn text(&self) -> String {
+        self.memory
+            .set(peak_memory_bytes().unwrap_or_default() as i64);
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a string does not fail");
+        text
+    }
+}
+
+/// See [`Metrics::connection`].
+#[derive(Debug)]
+pub(crate) struct OpenConnection(Gauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,271 @@
+//! What can answer: learned prompts and the words of their models, by name.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use burn::tensor::Device;
+use contextune::backbone::Activation;
+use contextune::model::{Model, ModelError, ModelOptions};
+use contextune::prompt::Method;
+use contextune::prompt::zeroshot::ZeroShotSettings;
+use contextune::run::{LearnError, Learned, RecipeName, RunError, RunFolder, RunResult, Settings};
+use contextune::text::TEMPLATE;
+
+/// What the words of the first model go by; those of another add its name.
+const ZERO_SHOT: &str = "zero-shot";
+
+/// A frozen model that several entries may share.
+#[derive(Debug)]
+pub(crate) struct Backbone {
+    /// Its place among the models.
+    pub number: usize,
+    /// As the user names it; absent: the embedded one.
+    pub source: Option<String>,
+    activation: Option<Activation>,
+    /// Name of the entry that answers with its words; absent: it knows no words.
+    pub zero_shot: Option<String>,
+    pub model: Model,
+}
+
+/// A learned prompt in its folder.
+#[derive(Debug)]
+pub(crate) struct LearnedEntry {
+    pub folder: RunFolder,
+    pub learned: Learned,
+    /// Absent where nothing was measured.
+    pub result: Option<RunResult>,
+    /// Whether it was taught through this server.
+    pub taught: bool,
+}
+
+/// Something that answers.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Unique on the shelf.
+    pub name: String,
+    pub backbone: Arc<Backbone>,
+    /// Absent: the model's own words.
+    pub learned: Option<LearnedEntry>,
+    /// How its pictures are read, and what its method is given of them.
+    pub settings: Settings,
+}
+
+/// Learned prompts and the words of their models, by name.
+#[derive(Debug)]
+pub struct Shelf {
+    entries: RwLock<Vec<Arc<Entry>>>,
+    backbones: Vec<Arc<Backbone>>,
+    device: Device,
+}
+
+/// Why something cannot stand on the shelf.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShelfError {
+    /// Two of one name.
+    #[error("two models would be called {name}: give one of them another name, as in other={}", run.display())]
+    SameName {
+        /// The name.
+        name: String,
+        /// The second run.
+        run: PathBuf,
+    },
+    /// A run without an own name, as the root folder.
+    #[error("{} has no name of its own: give it one, as in photos={}", run.display(), run.display())]
+    NoName {
+        /// The run.
+        run: PathBuf,
+    },
+    /// A run that cannot be used.
+    #[error(transparent)]
+    Learned(#[from] LearnError),
+    /// A model that cannot be opened.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+impl From<RunError> for ShelfError {
+    fn from(error: RunError) -> Self {
+        Self::Learned(error.into())
+    }
+}
+
+/// Opens the model of a name; without one the embedded model.
+pub type OpenModel<'a> = dyn FnMut(Option<&str>, ModelOptions) -> Result<Model, ModelError> + 'a;
+
+impl Shelf {
+    /// Nothing on it yet.
+    pub fn new(device: Device) -> Self {
+        Self {
+            entries: RwLock::default(),
+            backbones: Vec::new(),
+            device,
+        }
+    }
+
+    /// Puts a run on the shelf, behind what is there. A run `taught` through this server stands among the others.
+    ///
+    /// # Errors
+    /// Not a finished run, a model that cannot be opened or is another one than it was learned with, a name that is taken.
+    pub fn add_run(
+        &mut self,
+        name: &str,
+        run: &Path,
+        taught: bool,
+        open: &mut OpenModel<'_>,
+    ) -> Result<(), ShelfError> {
+        let settings: Settings = RunFolder::open(run)?.settings()?;
+        let options = settings.model_options();
+        let backbone = self.backbone(settings.model.as_deref(), options, open)?;
+        self.add_learned(name, run, taught, &backbone)
+    }
+
+    /// Makes sure that a model and its words are on the shelf.
+    ///
+    /// # Errors
+    /// A model that cannot be opened.
+    pub fn add_model(
+        &mut self,
+        source: Option<&str>,
+        options: ModelOptions,
+        open: &mut OpenModel<'_>,
+    ) -> Result<(), ShelfError> {
+        self.backbone(source, options, open).map(drop)
+    }
+
+    /// Puts what was learned with one of the shelf's models on it.
+    ///
+    /// # Errors
+    /// Not a finished run, one that was learned with another model, a name that is taken.
+    pub(crate) fn add_learned(
+        &self,
+        name: &str,
+        run: &Path,
+        taught: bool,
+        backbone: &Arc<Backbone>,
+    ) -> Result<(), ShelfError> {
+        let learned = Learned::open(run, &self.device)?;
+        learned.check_model(run, &backbone.model)?;
+        learned.class_names(run)?;
+        let folder = RunFolder::open(run)?;
+        let entry = Entry {
+            name: name.to_owned(),
+            backbone: Arc::clone(backbone),
+            settings: learned.settings.clone(),
+            learned: Some(LearnedEntry {
+                result: folder.result()?,
+                folder,
+                learned,
+                taught,
+            }),
+        };
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        if entries.iter().any(|other| other.name == name) {
+            return Err(ShelfError::SameName {
+                name: name.to_owned(),
+                run: run.to_owned(),
+            });
+        }
+        // Words stand behind what was learned: the first entry is what answers unless another is asked.
+        let place = entries.partition_point(|other| other.learned.is_some());
+        entries.insert(place, Arc::new(entry));
+        Ok(())
+    }
+
+    fn backbone(
+        &mut self,
+        source: Option<&str>,
+        options: ModelOptions,
+        open: &mut OpenModel<'_>,
+    ) -> Result<Arc<Backbone>, ShelfError> {
+        let same = |backbone: &&Arc<Backbone>| {
+            backbone.source.as_deref() == source && backbone.activation == options.activation
+        };
+        if let Some(backbone) = self.backbones.iter().find(same) {
+            return Ok(Arc::clone(backbone));
+        }
+        let model = open(source, options)?;
+        let zero_shot =
+            model
+                .text_config()
+                .is_ok()
+                .then(|| match (self.backbones.is_empty(), source) {
+                    (true, _) => ZERO_SHOT.to_owned(),
+                    (false, None) => format!("{ZERO_SHOT}:embedded"),
+                    (false, Some(source)) => format!("{ZERO_SHOT}:{source}"),
+                });
+        let backbone = Arc::new(Backbone {
+            number: self.backbones.len(),
+            source: source.map(ToOwned::to_owned),
+            activation: options.activation,
+            zero_shot: zero_shot.clone(),
+            model,
+        });
+        if let Some(name) = zero_shot {
+            let settings = Settings {
+                model: backbone.source.clone(),
+                activation: backbone.activation,
+                // As browsers show it.
+                exif: true,
+                ..Settings::new(PathBuf::new(), words(TEMPLATE), None, RecipeName::Published)
+            };
+            let entry = Entry {
+                name,
+                backbone: Arc::clone(&backbone),
+                learned: None,
+                settings,
+            };
+            self.entries
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(Arc::new(entry));
+        }
+        self.backbones.push(Arc::clone(&backbone));
+        Ok(backbone)
+    }
+
+    /// Everything, what was learned before words.
+    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.clone()
+    }
+
+    /// The entry of this name; without a name the first.
+    pub(crate) fn find(&self, name: Option<&str>) -> Option<Arc<Entry>> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let found = match name {
+            Some(name) => entries.iter().find(|entry| entry.name == name),
+            None => entries.first(),
+        };
+        found.cloned()
+    }
+
+    /// How many learned prompts there are.
+    pub fn learned(&self) -> usize {
+        let entries = self.entries();
+        entries
+            .iter()
+            .filter(|entry| entry.learned.is_some())
+            .count()
+    }
+}
+
+/// The method that answers with the model's own words; `templates` has one a line.
+pub(crate) fn words(templates: &str) -> Method {
+    Method::Zeroshot(ZeroShotSettings {
+        templates: templates.to_owned(),
+    })
+}
+
+/// The last part of a run's path, by which it goes unless it is given another name.
+///
+/// # Errors
+/// The path ends in no name.
+pub fn name_of(run: &Path) -> Result<String, ShelfError> {
+    let found = run.canonicalize().ok();
+    let name = found.as_deref().unwrap_or(run).file_name();
+    match name {
+        Some(name) => Ok(name.to_string_lossy().into_owned()),
+        None => Err(ShelfError::NoName { run: run.into() }),
+    }
+}
