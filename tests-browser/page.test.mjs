@@ -197,9 +197,9 @@ pageTest("pictures that are dropped and pasted are asked for too, and can be rem
 pageTest("edited classes and templates change the answer at once", async (page) => {
   await page.locator("#pictures").setInputFiles(picturesOf("bear", 1));
   const own = await answers(page);
-  const wanted = ["bear", "rocket"];
+  const wanted = ["bear", "bird", "rocket"];
   await page.locator("#classes").fill(wanted.join("\n"));
-  await page.waitForFunction(() => document.querySelectorAll(".bars li").length === 4);
+  await page.waitForFunction(() => document.querySelectorAll(".bars li").length === 6);
   const edited = await answers(page);
   assertRows(edited.learned, wanted);
   assertRows(edited.words, wanted);

@@ -1,6 +1,8 @@
 //! Running the binary, and what it is run on.
 #![allow(dead_code, reason = "each test file uses its share")]
 
+pub mod server;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
