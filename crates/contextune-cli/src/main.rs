@@ -7,6 +7,7 @@ mod learned;
 mod options;
 mod picture_paths;
 mod screen;
+mod training;
 mod watch;
 
 use std::process::ExitCode;

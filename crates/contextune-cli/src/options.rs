@@ -109,10 +109,11 @@ impl Everywhere {
             #[cfg(feature = "vulkan")]
             DeviceName::Vulkan => Device::vulkan(DeviceKind::DefaultDevice),
         };
+        let screen = Screen::new(self.quiet);
         Ok(Context {
             device,
-            screen: Screen::new(self.quiet),
-            interrupt: Interrupt::listen()?,
+            interrupt: Interrupt::listen(screen.clone())?,
+            screen,
             cache: match (self.no_cache, &self.cache) {
                 (true, _) => None,
                 (false, Some(folder)) => Some(folder.clone()),
