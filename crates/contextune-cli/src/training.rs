@@ -6,6 +6,7 @@ use contextune::train::{EpochMetrics, Progress};
 use indicatif::ProgressBar;
 
 use crate::screen::Screen;
+use crate::words;
 
 /// Where there is no terminal, a line at most so often.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -103,7 +104,7 @@ impl Training {
         self.shown = Some(Instant::now());
         let left = self
             .time_left()
-            .map(|left| format!("{} left", in_words(left)));
+            .map(|left| format!("{} left", words::duration(left)));
         let (accuracy, rate) = match &self.metrics {
             Some(metrics) => (
                 format!("  accuracy {:.1} %", 100.0 * metrics.accuracy),
@@ -119,7 +120,7 @@ impl Training {
         }
         let left = left.map_or_else(String::new, |left| format!(", {left}"));
         let memory = memory_stats::memory_stats().map_or_else(String::new, |memory| {
-            format!("  {} MB", memory.physical_mem / 1_000_000)
+            format!("  {}", words::bytes(memory.physical_mem as u64))
         });
         let curve = self.losses.drawn();
         self.bar.set_message(format!(
@@ -135,16 +136,6 @@ impl Training {
         let to_come = self.bar.length()?.saturating_sub(done);
         let a_step = self.started.elapsed().as_secs_f64() / seen.max(1) as f64;
         Some(Duration::from_secs_f64(a_step * to_come as f64))
-    }
-}
-
-/// As a person would say it.
-fn in_words(time: Duration) -> String {
-    let seconds = time.as_secs_f64().round() as u64;
-    match (seconds / 3600, seconds / 60) {
-        (0, 0) => format!("{seconds} s"),
-        (0, minutes) => format!("{minutes} min"),
-        (hours, minutes) => format!("{hours} h {} min", minutes % 60),
     }
 }
 
@@ -220,15 +211,5 @@ mod tests {
         let drawn = curve.drawn();
         assert!(drawn.starts_with('█') && drawn.ends_with('▁'), "{drawn}");
         assert!(drawn.chars().is_sorted_by(|a, b| a >= b), "{drawn}");
-    }
-
-    #[test]
-    fn times_are_said_in_words() {
-        let words =
-            [0, 59, 61, 3_599, 3_600, 90_000].map(|seconds| in_words(Duration::from_secs(seconds)));
-        assert_eq!(
-            words,
-            ["0 s", "59 s", "1 min", "59 min", "1 h 0 min", "25 h 0 min"]
-        );
     }
 }

@@ -1,5 +1,6 @@
 //! One file for each subcommand.
 
+pub mod cache;
 pub mod classify;
 pub mod data;
 pub mod demo;

@@ -1,0 +1,59 @@
+//! `contextune cache`: what is kept on this machine.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{answer, class_folders, failure, json, text};
+use tempfile::TempDir;
+
+fn with_cache<'a>(cache: &'a Path, words: &[&'a str]) -> Vec<&'a str> {
+    [words, &["--cache", text(cache)]].concat()
+}
+
+#[test]
+fn kept_features_are_listed_and_deleted() {
+    let folder = TempDir::new().unwrap();
+    let cache = folder.path().join("cache");
+    let data = class_folders(folder.path());
+    let out = folder.path().join("features.safetensors");
+    let encode = ["encode", "--data", text(&data), "--out", text(&out)];
+    answer(&with_cache(&cache, &encode));
+
+    let listed = json(&answer(&with_cache(&cache, &["cache", "ls", "--json"])));
+    let encodings = listed["encodings"].as_array().unwrap();
+    assert_eq!(encodings.len(), 1, "{listed}");
+    assert_eq!(encodings[0]["model"], "the embedded model");
+    assert_eq!(
+        (&encodings[0]["features"], &encodings[0]["width"]),
+        (&6.into(), &384.into())
+    );
+    assert_eq!(listed["bytes"], encodings[0]["bytes"]);
+    let shown = answer(&with_cache(&cache, &["cache", "ls"]));
+    assert!(
+        shown.contains("6 × 384") && shown.contains("today  "),
+        "{shown}"
+    );
+
+    // Nobody is there to be asked.
+    let refused = failure(2, &with_cache(&cache, &["cache", "clear"]));
+    assert!(refused.contains("--yes"), "{refused}");
+    let unknown = failure(1, &with_cache(&cache, &["cache", "clear", "feed", "--yes"]));
+    assert!(unknown.contains("nothing called feed"), "{unknown}");
+    for kept in [["--older-than", "1"], ["--model", "another"]] {
+        let clear = [&["cache", "clear", "--yes"], &kept[..]].concat();
+        let said = answer(&with_cache(&cache, &clear));
+        assert!(said.contains("deleted 0 features"), "{said}");
+    }
+
+    let mine = cache.join("features/mine.safetensors");
+    fs::write(&mine, b"not of the cache").unwrap();
+    let name = encodings[0]["encoding"].as_str().unwrap();
+    let clear = ["cache", "clear", &name[..12], "--yes", "--json"];
+    let freed = json(&answer(&with_cache(&cache, &clear)));
+    assert_eq!(freed["bytes"], listed["bytes"]);
+    assert!(mine.exists() && !cache.join("features").join(name).exists());
+    let empty = json(&answer(&with_cache(&cache, &["cache", "ls", "--json"])));
+    assert_eq!(empty["encodings"], serde_json::json!([]));
+}
