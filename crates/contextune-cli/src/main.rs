@@ -51,6 +51,7 @@ enum Command {
     Encode(commands::encode::Arguments),
     Data(commands::data::Arguments),
     Cache(commands::cache::Arguments),
+    Models(commands::models::Arguments),
     Tokenize(commands::tokenize::Arguments),
     Pretrain(commands::pretrain::Arguments),
     Completions(commands::shell::CompletionArguments),
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
             Command::Encode(arguments) => commands::encode::run(arguments, &context),
             Command::Data(arguments) => commands::data::run(arguments, &context),
             Command::Cache(arguments) => commands::cache::run(arguments, &context),
+            Command::Models(arguments) => commands::models::run(&arguments, &context),
             Command::Tokenize(arguments) => commands::tokenize::run(arguments, &context),
             Command::Pretrain(arguments) => commands::pretrain::run(arguments, &context),
             Command::Completions(arguments) => {

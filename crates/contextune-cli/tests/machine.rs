@@ -1,11 +1,11 @@
-//! `contextune cache`: what is kept on this machine.
+//! `contextune cache` and `models`: what is kept on this machine.
 
 mod common;
 
 use std::fs;
 use std::path::Path;
 
-use common::{answer, class_folders, failure, json, text};
+use common::{answer, class_folders, command, failure, json, text};
 use tempfile::TempDir;
 
 fn with_cache<'a>(cache: &'a Path, words: &[&'a str]) -> Vec<&'a str> {
@@ -56,4 +56,23 @@ fn kept_features_are_listed_and_deleted() {
     assert!(mine.exists() && !cache.join("features").join(name).exists());
     let empty = json(&answer(&with_cache(&cache, &["cache", "ls", "--json"])));
     assert_eq!(empty["encodings"], serde_json::json!([]));
+}
+
+#[test]
+fn models_of_the_program_and_of_the_hub_are_listed() {
+    let home = TempDir::new().unwrap();
+    let halfway = home.path().join("hub/models--someone--half-fetched/blobs");
+    fs::create_dir_all(&halfway).unwrap();
+    fs::write(halfway.join("0123"), [0; 1000]).unwrap();
+    let output = command()
+        .args(["models", "--json"])
+        .env("HF_HOME", home.path())
+        .output()
+        .unwrap();
+    let models = json(std::str::from_utf8(&output.stdout).unwrap());
+    assert_eq!(models["embedded"]["embedding_width"], 384);
+    let expected =
+        serde_json::json!([{"id": "someone/half-fetched", "bytes": 1000, "model": null}]);
+    assert_eq!(models["cached"], expected);
+    assert!(answer(&["models"]).contains("openai/clip-vit-base-patch32: CLIP"));
 }

@@ -9,6 +9,7 @@ pub mod eval;
 pub mod explain;
 pub mod export;
 pub mod import;
+pub mod models;
 pub mod predict;
 pub mod pretrain;
 pub mod report;
