@@ -52,6 +52,7 @@ enum Command {
     Data(commands::data::Arguments),
     Cache(commands::cache::Arguments),
     Models(commands::models::Arguments),
+    Doctor(commands::doctor::Arguments),
     Tokenize(commands::tokenize::Arguments),
     Pretrain(commands::pretrain::Arguments),
     Completions(commands::shell::CompletionArguments),
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
             Command::Data(arguments) => commands::data::run(arguments, &context),
             Command::Cache(arguments) => commands::cache::run(arguments, &context),
             Command::Models(arguments) => commands::models::run(&arguments, &context),
+            Command::Doctor(arguments) => commands::doctor::run(&arguments, &context),
             Command::Tokenize(arguments) => commands::tokenize::run(arguments, &context),
             Command::Pretrain(arguments) => commands::pretrain::run(arguments, &context),
             Command::Completions(arguments) => {

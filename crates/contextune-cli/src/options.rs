@@ -78,6 +78,14 @@ enum DeviceName {
     Vulkan,
 }
 
+/// The devices that this program can compute on, as `--device` names them.
+pub fn devices() -> Vec<String> {
+    let names = DeviceName::value_variants().iter();
+    names
+        .filter_map(|name| Some(name.to_possible_value()?.get_name().to_owned()))
+        .collect()
+}
+
 /// What a command works with besides its own arguments.
 #[derive(Debug)]
 pub struct Context {

@@ -1,4 +1,4 @@
-//! `contextune cache` and `models`: what is kept on this machine.
+//! `contextune cache`, `models` and `doctor`: what is kept on this machine, and whether it works.
 
 mod common;
 
@@ -75,4 +75,27 @@ fn models_of_the_program_and_of_the_hub_are_listed() {
         serde_json::json!([{"id": "someone/half-fetched", "bytes": 1000, "model": null}]);
     assert_eq!(models["cached"], expected);
     assert!(answer(&["models"]).contains("openai/clip-vit-base-patch32: CLIP"));
+}
+
+#[test]
+fn a_healthy_machine_and_a_cache_that_cannot_be_written_are_told_apart() {
+    let folder = TempDir::new().unwrap();
+    let cache = folder.path().join("cache");
+    let healthy = json(&answer(&with_cache(&cache, &["doctor", "--json"])));
+    assert_eq!(healthy["healthy"], true, "{healthy}");
+    let file = folder.path().join("file");
+    fs::write(&file, b"no folder").unwrap();
+    let below = file.join("cache");
+    let output = command()
+        .args(with_cache(&below, &["doctor"]))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let checks = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        checks.contains("broken   feature cache   cannot write to"),
+        "{checks}"
+    );
+    assert!(checks.contains("CONTEXTUNE_CACHE"), "{checks}");
+    assert!(checks.contains("ok       embedded model"), "{checks}");
 }

@@ -4,6 +4,7 @@ pub mod cache;
 pub mod classify;
 pub mod data;
 pub mod demo;
+pub mod doctor;
 pub mod encode;
 pub mod eval;
 pub mod explain;
