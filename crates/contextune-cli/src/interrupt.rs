@@ -1,61 +1,69 @@
-//! Ctrl-C: while something is learned the first ends the run after its epoch, any other ends the process at once.
+//! Ctrl-C: what asks for it is ended gently by the first; any other ends the process at once.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
+
+use crate::screen::Screen;
 
 /// What shells expect of a process that was interrupted: 128 and the signal's number.
 pub const EXIT_CODE: u8 = 130;
 
+/// What a run promises when it is stopped.
+pub const AFTER_THIS_EPOCH: &str = "stopping after this epoch; Ctrl-C again stops at once: going on then repeats this epoch and at most two seconds before it";
+
 /// Knows whether the user wants to stop.
 #[derive(Debug)]
 pub struct Interrupt {
-    learning: Arc<AtomicBool>,
+    /// What the first Ctrl-C says, while something can be ended gently.
+    gentle: Arc<Mutex<Option<&'static str>>>,
     wanted: Arc<AtomicBool>,
 }
 
-/// While this lives, the first Ctrl-C waits for the end of the epoch.
+/// While this lives, the first Ctrl-C ends nothing: it sets [`Interrupt::is_wanted`].
 #[derive(Debug)]
-pub struct Learning<'a>(&'a Interrupt);
+pub struct Gentle<'a>(&'a Interrupt);
 
 impl Interrupt {
-    /// Listens from now on; once in a process.
-    pub fn listen() -> Result<Self> {
+    /// Listens to Ctrl-C and SIGTERM from now on; once in a process.
+    pub fn listen(screen: Screen) -> Result<Self> {
         let interrupt = Self {
-            learning: Arc::default(),
+            gentle: Arc::default(),
             wanted: Arc::default(),
         };
-        let (learning, wanted) = (
-            Arc::clone(&interrupt.learning),
-            Arc::clone(&interrupt.wanted),
-        );
+        let (gentle, wanted) = (Arc::clone(&interrupt.gentle), Arc::clone(&interrupt.wanted));
         ctrlc::set_handler(move || {
-            if !learning.load(Ordering::SeqCst) || wanted.swap(true, Ordering::SeqCst) {
-                std::process::exit(EXIT_CODE.into());
+            let message = *gentle.lock().unwrap_or_else(PoisonError::into_inner);
+            match message {
+                Some(message) if !wanted.swap(true, Ordering::SeqCst) => screen.remark(message),
+                _ => std::process::exit(EXIT_CODE.into()),
             }
-            eprintln!("stopping after this epoch; Ctrl-C again stops at once");
         })
         .context("cannot listen for Ctrl-C")?;
         Ok(interrupt)
     }
 
-    /// Something is learned from now on.
-    pub fn learning(&self) -> Learning<'_> {
-        self.learning.store(true, Ordering::SeqCst);
-        Learning(self)
+    /// From now on the first Ctrl-C says `message`, which tells what happens and what a second one does.
+    pub fn gentle(&self, message: &'static str) -> Gentle<'_> {
+        self.set(Some(message));
+        Gentle(self)
     }
 
     /// Whether to stop.
     pub fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::SeqCst)
     }
+
+    fn set(&self, message: Option<&'static str>) {
+        *self.gentle.lock().unwrap_or_else(PoisonError::into_inner) = message;
+    }
 }
 
-impl Drop for Learning<'_> {
+impl Drop for Gentle<'_> {
     fn drop(&mut self) {
-        self.0.learning.store(false, Ordering::SeqCst);
+        self.0.set(None);
     }
 }
 

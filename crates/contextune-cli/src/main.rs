@@ -7,7 +7,9 @@ mod learned;
 mod options;
 mod picture_paths;
 mod screen;
+mod training;
 mod watch;
+mod words;
 
 use std::process::ExitCode;
 
@@ -49,6 +51,9 @@ enum Command {
     Export(commands::export::Arguments),
     Encode(commands::encode::Arguments),
     Data(commands::data::Arguments),
+    Cache(commands::cache::Arguments),
+    Models(commands::models::Arguments),
+    Doctor(commands::doctor::Arguments),
     Tokenize(commands::tokenize::Arguments),
     Pretrain(commands::pretrain::Arguments),
     Completions(commands::shell::CompletionArguments),
@@ -76,6 +81,9 @@ fn main() -> ExitCode {
             Command::Export(arguments) => commands::export::run(arguments, &context),
             Command::Encode(arguments) => commands::encode::run(arguments, &context),
             Command::Data(arguments) => commands::data::run(arguments, &context),
+            Command::Cache(arguments) => commands::cache::run(arguments, &context),
+            Command::Models(arguments) => commands::models::run(&arguments, &context),
+            Command::Doctor(arguments) => commands::doctor::run(&arguments, &context),
             Command::Tokenize(arguments) => commands::tokenize::run(arguments, &context),
             Command::Pretrain(arguments) => commands::pretrain::run(arguments, &context),
             Command::Completions(arguments) => {

@@ -78,6 +78,14 @@ enum DeviceName {
     Vulkan,
 }
 
+/// The devices that this program can compute on, as `--device` names them.
+pub fn devices() -> Vec<String> {
+    let names = DeviceName::value_variants().iter();
+    names
+        .filter_map(|name| Some(name.to_possible_value()?.get_name().to_owned()))
+        .collect()
+}
+
 /// What a command works with besides its own arguments.
 #[derive(Debug)]
 pub struct Context {
@@ -109,10 +117,11 @@ impl Everywhere {
             #[cfg(feature = "vulkan")]
             DeviceName::Vulkan => Device::vulkan(DeviceKind::DefaultDevice),
         };
+        let screen = Screen::new(self.quiet);
         Ok(Context {
             device,
-            screen: Screen::new(self.quiet),
-            interrupt: Interrupt::listen()?,
+            interrupt: Interrupt::listen(screen.clone())?,
+            screen,
             cache: match (self.no_cache, &self.cache) {
                 (true, _) => None,
                 (false, Some(folder)) => Some(folder.clone()),

@@ -5,19 +5,22 @@ use std::ops::ControlFlow;
 
 use contextune::features::EncodingWatcher;
 use contextune::run::RunWatcher;
-use contextune::train::EpochMetrics;
+use contextune::train::{EpochMetrics, Progress};
 use indicatif::ProgressBar;
 
-use crate::interrupt::Learning;
+use crate::interrupt::{AFTER_THIS_EPOCH, Gentle};
 use crate::options::Context;
+use crate::training::Training;
 
 /// Shows progress and remarks, and ends a run after the epoch if the user wants to stop.
 #[derive(Debug)]
 pub struct Watch<'a> {
     context: &'a Context,
     remarks: bool,
+    /// Whether training is told in lines where there is no terminal.
+    lines: bool,
     encoding: RefCell<Option<ProgressBar>>,
-    training: RefCell<Option<(ProgressBar, Learning<'a>)>>,
+    training: RefCell<Option<(Training, Gentle<'a>)>>,
 }
 
 impl<'a> Watch<'a> {
@@ -26,8 +29,17 @@ impl<'a> Watch<'a> {
         Self {
             context,
             remarks: true,
+            lines: false,
             encoding: RefCell::default(),
             training: RefCell::default(),
+        }
+    }
+
+    /// For the one run that a command is about: where there is no terminal, lines tell of its training.
+    pub fn of_the_run(context: &'a Context) -> Self {
+        Self {
+            lines: true,
+            ..Self::new(context)
         }
     }
 
@@ -59,22 +71,25 @@ impl EncodingWatcher for Watch<'_> {
 }
 
 impl RunWatcher for Watch<'_> {
-    fn begin(&self, epochs_done: usize, epochs: usize) {
-        let bar = self.context.screen.bar("train", epochs);
-        bar.set_position(epochs_done as u64);
-        bar.reset_eta();
-        *self.training.borrow_mut() = Some((bar, self.context.interrupt.learning()));
+    fn begin(&self) {
+        let training = Training::new(&self.context.screen, self.lines);
+        let gentle = self.context.interrupt.gentle(AFTER_THIS_EPOCH);
+        *self.training.borrow_mut() = Some((training, gentle));
+    }
+
+    fn step(&self, progress: Progress, loss: f32) {
+        if let Some((training, _)) = &mut *self.training.borrow_mut() {
+            training.step(progress, loss);
+        }
     }
 
     fn epoch(&self, metrics: &EpochMetrics, epochs: usize) -> ControlFlow<()> {
         let stop = self.context.interrupt.is_wanted();
         let mut training = self.training.borrow_mut();
-        if let Some((bar, _)) = &*training {
-            bar.set_position(metrics.epoch as u64);
-            let (loss, accuracy) = (metrics.loss, metrics.accuracy);
-            bar.set_message(format!("loss {loss:.3}, accuracy {accuracy:.2}"));
+        if let Some((shown, _)) = &mut *training {
+            shown.epoch(metrics, epochs);
             if stop || metrics.epoch == epochs {
-                bar.finish_and_clear();
+                shown.finish();
                 *training = None;
             }
         }

@@ -22,7 +22,7 @@ use contextune::prompt::coop::{ContextLayout, Position};
 use contextune::prompt::linear_probe::LinearProbeSettings;
 use contextune::report::{Grounds, ReportError, RunReport};
 use contextune::run::{self, LearnError, RecipeName, RunFolder, RunWatcher, Settings};
-use contextune::train::EpochMetrics;
+use contextune::train::{self as training, EpochMetrics};
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -258,15 +258,17 @@ impl EncodingWatcher for LessonWatcher<'_> {
 }
 
 impl RunWatcher for LessonWatcher<'_> {
-    fn begin(&self, epochs_done: usize, epochs: usize) {
-        let mut progress = self.lesson.progress();
-        progress.state = LessonState::Learning;
-        (progress.epochs_done, progress.epochs) = (epochs_done, epochs);
+    fn begin(&self) {
+        self.lesson.progress().state = LessonState::Learning;
     }
 
-    fn epoch(&self, metrics: &EpochMetrics, _epochs: usize) -> ControlFlow<()> {
+    fn step(&self, _progress: training::Progress, _loss: f32) {
+        self.lesson.progress().seconds = self.started.elapsed().as_secs_f64();
+    }
+
+    fn epoch(&self, metrics: &EpochMetrics, epochs: usize) -> ControlFlow<()> {
         let mut progress = self.lesson.progress();
-        progress.epochs_done = metrics.epoch;
+        (progress.epochs_done, progress.epochs) = (metrics.epoch, epochs);
         progress.curve.push(Point {
             epoch: metrics.epoch,
             loss: metrics.loss,
@@ -527,6 +529,7 @@ impl Upload {
         let data = absolute(&folder).join("data");
         let settings = Settings {
             model: backbone.source.clone(),
+            activation: backbone.activation,
             // As browsers show it.
             exif: true,
             ..Settings::new(data, method, None, RecipeName::Fast)

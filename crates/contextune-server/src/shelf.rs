@@ -21,7 +21,7 @@ pub(crate) struct Backbone {
     pub number: usize,
     /// As the user names it; absent: the embedded one.
     pub source: Option<String>,
-    activation: Option<Activation>,
+    pub activation: Option<Activation>,
     /// Name of the entry that answers with its words; absent: it knows no words.
     pub zero_shot: Option<String>,
     pub model: Model,

@@ -129,6 +129,11 @@ impl Model {
         &self.checkpoint.config
     }
 
+    /// The name that it was opened by, or "the embedded model".
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// What the checkpoint left open and was assumed.
     pub fn warnings(&self) -> &[String] {
         &self.checkpoint.warnings

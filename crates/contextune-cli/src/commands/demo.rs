@@ -104,9 +104,16 @@ fn run_task(
     let runs = folder.join("runs").join(task);
     let run = |name: &str, settings: Settings| -> Result<f32> {
         let folder = RunFolder::create(&runs.join(name), &settings, true)?;
-        Ok(train::learn(&settings, &dataset, model, &folder, context)?
-            .result
-            .accuracy)
+        Ok(train::learn(
+            &settings,
+            &dataset,
+            model,
+            &folder,
+            context,
+            &Watch::new(context),
+        )?
+        .result
+        .accuracy)
     };
 
     // Every template is tried on the test pictures: the best of them is as good as guessing right can get.

@@ -1,13 +1,16 @@
 //! One file for each subcommand.
 
+pub mod cache;
 pub mod classify;
 pub mod data;
 pub mod demo;
+pub mod doctor;
 pub mod encode;
 pub mod eval;
 pub mod explain;
 pub mod export;
 pub mod import;
+pub mod models;
 pub mod predict;
 pub mod pretrain;
 pub mod report;

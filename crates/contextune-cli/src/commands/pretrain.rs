@@ -32,7 +32,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::examples;
-use crate::interrupt::Stopped;
+use crate::interrupt::{AFTER_THIS_EPOCH, Stopped};
 use crate::options::{Context, WrongUsage};
 
 /// The name in `run.toml` and `result.json`.
@@ -280,9 +280,9 @@ pub fn train(
         bar: context.screen.bar("pretrain", settings.fit.epochs * steps),
     };
     watch.bar.set_position((state.epochs_done * steps) as u64);
-    let learning = context.interrupt.learning();
+    let gentle = context.interrupt.gentle(AFTER_THIS_EPOCH);
     fit(&task, &settings.fit, &mut state, &mut watch)?;
-    drop(learning);
+    drop(gentle);
     watch.bar.finish_and_clear();
     Stopped::check(folder.path(), state.epochs_done, settings.fit.epochs)?;
 
@@ -607,8 +607,7 @@ impl Watch<'_> {
             val,
         };
         let text = serde_json::to_string(&line)?;
-        self.bar
-            .suspend(|| self.evaluator.context.screen.remark(text));
+        self.evaluator.context.screen.remark(text);
         // A run killed between state and metrics repeats the epoch: its line is replaced.
         self.metrics.retain(|old| old.epoch.epoch < metrics.epoch);
         self.metrics.push(line);

@@ -62,7 +62,14 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     };
     let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
     let dataset = examples::open(data, settings.split_seed(), context)?;
-    let Outcome { result, measured } = train::learn(&settings, &dataset, &model, &folder, context)?;
+    let Outcome { result, measured } = train::learn(
+        &settings,
+        &dataset,
+        &model,
+        &folder,
+        context,
+        &Watch::of_the_run(context),
+    )?;
     let watch = Watch::without_remarks(context);
     report::write(&folder, Some(&measured), &model, &dataset, context, &watch);
     train::print(&result, &folder, arguments.json)

@@ -104,7 +104,9 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         context.screen.remark(format!(
             "serving on http://{address} ({prompts}); Ctrl-C stops"
         ));
-        let _gentle = context.interrupt.learning();
+        let _gentle = context
+            .interrupt
+            .gentle("answering what has been asked; Ctrl-C again stops at once");
         server
             .serve(listener, wanted(context))
             .await

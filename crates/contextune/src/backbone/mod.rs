@@ -21,6 +21,8 @@ pub mod transformer;
 mod vit;
 
 pub use clip::{Clip, ImageTower, PixelNormalisation};
+pub use contextune_kernel::vector_instructions;
+
 pub use config::{
     Activation, EfficientNetConfig, ImageTowerConfig, InvertedResidual, ModelConfig, PlainVit,
     PositionResizing, ResNetConfig, TextTowerConfig, VitConfig, VitFamily,

@@ -53,6 +53,53 @@ pub struct Progress<'a> {
     pub total: u64,
 }
 
+/// A model in the cache.
+#[derive(Clone, Debug)]
+pub struct CachedModel {
+    /// Its id, `owner/name`.
+    pub id: String,
+    /// The folder to open; absent for one that is not complete or that cannot be read here.
+    pub folder: Option<PathBuf>,
+    /// On disk.
+    pub bytes: u64,
+}
+
+/// The models in the cache, by id; none where there is no cache.
+///
+/// # Errors
+/// A folder that is there cannot be read.
+pub fn cached(options: &Options) -> Result<Vec<CachedModel>> {
+    let entries = match std::fs::read_dir(&options.cache) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(Error::io(&options.cache))?,
+    };
+    let cache = Cache::new(options.cache.clone());
+    let mut models = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(Error::io(&options.cache))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let id = name
+            .strip_prefix("models--")
+            .map(|name| name.replacen("--", "/", 1));
+        if let Some(id) = id.filter(|id| is_id(id)) {
+            models.push(CachedModel {
+                folder: complete_folder(&cache.model(id.clone())),
+                bytes: bytes_in(&entry.path().join("blobs")),
+                id,
+            });
+        }
+    }
+    models.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(models)
+}
+
+/// What the files directly in a folder come to; those that vanish or cannot be read do not count.
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let sizes = entries.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()));
+    sizes.sum()
+}
+
 /// Attempts for a file that breaks off; each continues where the last one ended.
 const ATTEMPTS: usize = 3;
 

@@ -390,7 +390,7 @@ fn quoted(names: &[String]) -> String {
 }
 
 /// The first names and how many more there are: a data set may have thousands of classes.
-fn shortened(items: &[String]) -> String {
+pub(super) fn shortened(items: &[String]) -> String {
     const SHOWN: usize = 8;
     match items.len().saturating_sub(SHOWN) {
         0 => items.join(", "),

@@ -15,6 +15,7 @@ mod few_shot_file;
 mod fixed_sample;
 mod folder_reader;
 mod imagenet;
+mod inspect;
 mod named_features;
 mod published;
 mod python_random;
@@ -30,6 +31,9 @@ pub use class_names::{check as check_class_names, class_list, distinct_names};
 pub use error::{DataError, DataWarning, Result};
 pub use features_file::FeaturesFile;
 pub use features_writer::{FeatureRows, NamedTensor, TensorValues, write_tensors};
+pub use inspect::{
+    ClassCounts, Copies, Copy, FeatureFacts, Finding, Inspection, PictureFacts, Unreadable, inspect,
+};
 pub use named_features::{NamedFeatures, NamedRows};
 pub use published::PublishedDataset;
 
@@ -37,7 +41,7 @@ pub use published::PublishedDataset;
 const PICTURE_EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
 
 /// What an example shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Input {
     /// A picture file.

@@ -3,17 +3,19 @@
 //! Below the folder of one way of encoding (a model's weights and its preparation of pictures) lie segments: safetensors
 //! files with `keys` `[N, 32]` u8 and `features` `[N, D]` f32. A segment is written once, whole, and never changed: any
 //! number of processes may read and add at the same time, and a kill loses at most what was not written yet. A segment
-//! that cannot be read counts as not there.
+//! that cannot be read counts as not there. Beside them `about.json` names the model, for people, and is as old as the last use.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use memmap2::Mmap;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
 
 use crate::files;
 
@@ -21,6 +23,10 @@ const EXTENSION: &str = "safetensors";
 const KEYS: &str = "keys";
 const FEATURES: &str = "features";
 const KEY_BYTES: usize = 32;
+const ABOUT: &str = "about.json";
+/// Characters of the name of an encoding, and of a segment: parts of a hash.
+const ENCODING_NAME: usize = 32;
+const SEGMENT_NAME: usize = 64;
 
 /// Names one view of one picture: a hash of the picture's bytes and of how the view is made.
 pub(super) type Key = [u8; KEY_BYTES];
@@ -29,7 +35,36 @@ pub(super) type Key = [u8; KEY_BYTES];
 #[derive(Clone, Debug)]
 pub struct FeatureCache {
     folder: PathBuf,
+    model: String,
     width: usize,
+}
+
+/// What a person may want to know of an encoding.
+#[derive(Debug, Serialize, Deserialize)]
+struct About {
+    model: String,
+}
+
+/// What the cache keeps for one way of encoding.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeptEncoding {
+    /// Its name: a part of a hash of the model's weights and its preparation of pictures.
+    pub encoding: String,
+    /// A name that the model was opened by; absent in caches that only early versions have used.
+    pub model: Option<String>,
+    /// How many features there are.
+    pub features: usize,
+    /// Numbers in each; absent if there are none.
+    pub width: Option<usize>,
+    /// On disk.
+    pub bytes: u64,
+    /// When they were last found or added, in seconds since 1970.
+    pub last_used: u64,
+    #[serde(skip)]
+    folder: PathBuf,
+    /// All files that this library has written there.
+    #[serde(skip)]
+    files: Vec<PathBuf>,
 }
 
 /// Features found, still where they lie.
@@ -51,12 +86,40 @@ struct Segment {
 }
 
 impl FeatureCache {
-    /// The part of the cache at `root` for one way of encoding, whose name is `encoding`, with features of `width`.
-    pub fn new(root: &Path, encoding: &str, width: usize) -> Self {
+    /// The part of the cache at `root` for one way of encoding, whose name is `encoding`, with features of `width` that
+    /// `model` makes.
+    pub fn new(root: &Path, encoding: &str, model: &str, width: usize) -> Self {
         Self {
-            folder: root.join("features").join(encoding),
+            folder: Self::folder(root).join(encoding),
+            model: model.to_owned(),
             width,
         }
+    }
+
+    /// Where a cache at `root` has its features.
+    pub fn folder(root: &Path) -> PathBuf {
+        root.join("features")
+    }
+
+    /// What the cache at `root` keeps, by the time of the last use, the latest first; nothing where there is no cache.
+    ///
+    /// # Errors
+    /// A folder that is there cannot be read.
+    pub fn kept(root: &Path) -> io::Result<Vec<KeptEncoding>> {
+        let entries = match fs::read_dir(Self::folder(root)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut kept = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if is_hash(&name, ENCODING_NAME) && entry.file_type()?.is_dir() {
+                kept.push(KeptEncoding::read(entry.path(), name)?);
+            }
+        }
+        kept.sort_by(|a, b| (b.last_used, &a.encoding).cmp(&(a.last_used, &b.encoding)));
+        Ok(kept)
     }
 
     /// What is there of `keys`.
@@ -70,8 +133,9 @@ impl FeatureCache {
             if places.is_empty() {
                 break;
             }
-            let Some(segment) = Segment::open(&path, self.width).map(Arc::new) else {
-                continue;
+            let segment = match Segment::open(&path) {
+                Some(segment) if segment.width == self.width => Arc::new(segment),
+                _ => continue,
             };
             for row in 0..segment.rows {
                 for place in places.remove(segment.key(row)).unwrap_or_default() {
@@ -81,6 +145,9 @@ impl FeatureCache {
                     });
                 }
             }
+        }
+        if places.len() < keys.len() {
+            self.mark_as_used();
         }
         found
     }
@@ -100,7 +167,24 @@ impl FeatureCache {
         ]);
         let bytes = safetensors::serialize(tensors, None).map_err(io::Error::other)?;
         fs::create_dir_all(&self.folder)?;
-        files::replace_with(&self.folder.join(name), &bytes)
+        files::replace_with(&self.folder.join(name), &bytes)?;
+        self.write_about()
+    }
+
+    fn write_about(&self) -> io::Result<()> {
+        let about = About {
+            model: self.model.clone(),
+        };
+        files::replace_with(&self.folder.join(ABOUT), &serde_json::to_vec(&about)?)
+    }
+
+    /// A cache that may be read but not written is of use all the same.
+    fn mark_as_used(&self) {
+        let about = File::options().write(true).open(self.folder.join(ABOUT));
+        let _ = match about {
+            Ok(about) => about.set_modified(SystemTime::now()),
+            Err(_) => self.write_about(),
+        };
     }
 
     fn segments(&self) -> Vec<PathBuf> {
@@ -120,13 +204,14 @@ impl FeatureCache {
 }
 
 impl Segment {
-    /// `None` for a file that is no segment of this width.
-    fn open(path: &Path, width: usize) -> Option<Self> {
+    /// `None` for a file that is no segment.
+    fn open(path: &Path) -> Option<Self> {
         let map = files::map(&File::open(path).ok()?).ok()?;
         let start = map.as_ptr() as usize;
         let tensors = SafeTensors::deserialize(&map).ok()?;
         let (keys, features) = (tensors.tensor(KEYS).ok()?, tensors.tensor(FEATURES).ok()?);
         let rows = *keys.shape().first()?;
+        let width = *features.shape().get(1)?;
         let fits = keys.dtype() == Dtype::U8
             && keys.shape() == [rows, KEY_BYTES]
             && features.dtype() == Dtype::F32
@@ -160,6 +245,76 @@ impl CachedRow {
     }
 }
 
+impl KeptEncoding {
+    fn read(folder: PathBuf, encoding: String) -> io::Result<Self> {
+        let mut kept = Self {
+            encoding,
+            model: fs::read(folder.join(ABOUT))
+                .ok()
+                .and_then(|bytes| serde_json::from_slice::<About>(&bytes).ok())
+                .map(|about| about.model),
+            features: 0,
+            width: None,
+            bytes: 0,
+            last_used: 0,
+            folder,
+            files: Vec::new(),
+        };
+        for entry in fs::read_dir(&kept.folder)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !metadata.is_file() || !is_ours(&name) {
+                continue;
+            }
+            if let Some(segment) = Segment::open(&entry.path()) {
+                kept.features += segment.rows;
+                kept.width = Some(segment.width);
+            }
+            let changed = metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH);
+            kept.last_used = kept
+                .last_used
+                .max(changed.map_or(0, |since| since.as_secs()));
+            kept.bytes += metadata.len();
+            kept.files.push(entry.path());
+        }
+        Ok(kept)
+    }
+
+    /// Deletes these features. What this library did not write stays, and then so does the folder.
+    ///
+    /// # Errors
+    /// A file that cannot be deleted.
+    pub fn delete(&self) -> io::Result<()> {
+        for file in &self.files {
+            fs::remove_file(file)?;
+        }
+        match fs::remove_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            removed => removed,
+        }
+    }
+}
+
+/// Whether this library writes files of such names into the folder of an encoding, a kill halfway included.
+fn is_ours(name: &str) -> bool {
+    let whole = match name
+        .strip_suffix(".partial")
+        .and_then(|name| name.rsplit_once('.'))
+    {
+        Some((whole, process)) if process.bytes().all(|byte| byte.is_ascii_digit()) => whole,
+        _ => name,
+    };
+    let segment = whole
+        .strip_suffix(EXTENSION)
+        .and_then(|name| name.strip_suffix('.'));
+    whole == ABOUT || segment.is_some_and(|name| is_hash(name, SEGMENT_NAME))
+}
+
+fn is_hash(name: &str, length: usize) -> bool {
+    name.len() == length && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,7 +322,7 @@ mod tests {
     #[test]
     fn what_was_added_is_found_and_damage_is_not() {
         let root = tempfile::tempdir().unwrap();
-        let cache = FeatureCache::new(root.path(), "model", 2);
+        let cache = FeatureCache::new(root.path(), "encoding", "model", 2);
         cache
             .add(&[[1; 32], [2; 32]], &[1.0, 2.0, 3.0, 4.0])
             .unwrap();
@@ -183,6 +338,49 @@ mod tests {
         let expected = [Some([5.0, 6.0]), None, Some([1.0, 2.0]), Some([5.0, 6.0])];
         assert_eq!(values, expected);
         // Features of another width are another model's.
-        assert!(FeatureCache::new(root.path(), "model", 3).find(&[[1; 32]])[0].is_none());
+        assert!(
+            FeatureCache::new(root.path(), "encoding", "model", 3).find(&[[1; 32]])[0].is_none()
+        );
+    }
+
+    #[test]
+    fn what_is_kept_is_counted_and_only_that_is_deleted() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(FeatureCache::kept(root.path()).unwrap().is_empty());
+        let encoding = "0123456789abcdef".repeat(2);
+        let cache = FeatureCache::new(root.path(), &encoding, "a model", 2);
+        cache
+            .add(&[[1; 32], [2; 32]], &[1.0, 2.0, 3.0, 4.0])
+            .unwrap();
+        cache.add(&[[3; 32]], &[5.0, 6.0]).unwrap();
+        let partial = cache
+            .folder
+            .join(format!("{}.safetensors.17.partial", "0".repeat(64)));
+        fs::write(&partial, b"cut sh").unwrap();
+        let others = [
+            cache.folder.join("notes.txt"),
+            cache.folder.join("features.safetensors"),
+            FeatureCache::folder(root.path()).join("photos"),
+        ];
+        for other in &others {
+            fs::write(other, b"mine").unwrap();
+        }
+
+        let kept = FeatureCache::kept(root.path()).unwrap();
+        assert_eq!(kept.len(), 1);
+        assert_eq!(kept[0].encoding, encoding);
+        assert_eq!(kept[0].model.as_deref(), Some("a model"));
+        assert_eq!((kept[0].features, kept[0].width), (3, Some(2)));
+        kept[0].delete().unwrap();
+        assert!(cache.find(&[[1; 32]])[0].is_none() && !partial.exists());
+        assert!(others.iter().all(|other| other.exists()));
+
+        let empty = FeatureCache::kept(root.path()).unwrap();
+        assert_eq!((empty[0].features, empty[0].bytes), (0, 0));
+        for other in &others {
+            fs::remove_file(other).unwrap();
+        }
+        empty[0].delete().unwrap();
+        assert!(FeatureCache::kept(root.path()).unwrap().is_empty());
     }
 }

@@ -161,7 +161,9 @@ impl PictureReader {
     /// # Errors
     /// A picture that cannot be read.
     pub fn whole(&self, bytes: &[u8]) -> Result<Vec<f32>, ImageError> {
-        let view = self.preprocess.apply(&image::decode(bytes, &self.decoding)?);
+        let view = self
+            .preprocess
+            .apply(&image::decode(bytes, &self.decoding)?);
         let mut pixels = vec![0.0; view.as_bytes().len()];
         view.write_unit_floats(&mut pixels)?;
         Ok(pixels)

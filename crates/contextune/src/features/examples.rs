@@ -151,7 +151,12 @@ impl<'a> ExampleEncoder<'a> {
             }
             encoding.update(&[u8::from(options.honour_exif), PREPARATION]);
             let encoding = encoding.finalize().to_hex();
-            FeatureCache::new(root, &encoding[..32], model.config().embedding_width)
+            FeatureCache::new(
+                root,
+                &encoding[..32],
+                model.source(),
+                model.config().embedding_width,
+            )
         });
         Self {
             model,

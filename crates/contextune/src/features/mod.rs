@@ -5,7 +5,7 @@ mod encoder;
 mod examples;
 mod table;
 
-pub use cache::FeatureCache;
+pub use cache::{FeatureCache, KeptEncoding};
 pub use encoder::{EncodedBatch, PictureEncoder, PictureReader, Request, View};
 pub use examples::{EncodingOptions, EncodingWatcher, ExampleEncoder, FeatureError, Sees, Views};
 pub use table::LabelledFeatures;

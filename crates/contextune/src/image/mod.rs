@@ -11,12 +11,15 @@
 
 mod augment;
 mod decode;
+mod miniature;
 mod picture;
 mod preprocess;
 mod resize;
 
 pub use augment::{CropView, RandomResizedCrop};
+pub(crate) use decode::read;
 pub use decode::{DecodeOptions, Format, decode, open};
+pub use miniature::Miniature;
 pub use picture::{Picture, Pixels, PlanarRgb};
 pub use preprocess::Preprocess;
 

@@ -1,9 +1,10 @@
 //! A run, looked at: what it learned, what it gets right and wrong and how it came about, as one page that needs nothing else.
 //!
 //! [`RunReport::gather`] computes what there is to show, [`RunReport::page`] shows it, [`compare()`] shows several, [`sweep()`] what
-//! a plan came to.
+//! a plan came to; [`contact_sheet_page`] shows a data set before anything is learned.
 
 mod charts;
+mod contact_sheet;
 mod context;
 mod gather;
 mod map;
@@ -12,11 +13,12 @@ mod pictures;
 mod sweep;
 
 pub use charts::Line;
+pub use contact_sheet::{contact_sheet_page, contact_sheet_png};
 pub use context::{LearnedContext, LearnedVector, learned_context};
 pub use gather::{Baseline, ClassReport, Example, Grounds, RunReport};
 pub use map::Map;
 pub use page::compare;
-pub use pictures::png_of_tensor;
+pub use pictures::{SIDE as THUMBNAIL_SIDE, png_of_tensor};
 pub use sweep::{SweepTable, sweep};
 
 use crate::data::DataError;

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use burn::tensor::Tensor;
 
-use crate::image::{self, DecodeOptions, ImageError, Preprocess};
+use crate::image::{self, DecodeOptions, ImageError, PlanarRgb, Preprocess};
 
 /// Side of a small picture in pixels.
 pub const SIDE: u32 = 96;
@@ -17,8 +17,13 @@ pub const SIDE: u32 = 96;
 /// A file that cannot be read.
 pub fn thumbnail(path: &Path, options: &DecodeOptions) -> Result<String, ImageError> {
     let picture = image::open(path, options)?.into_rgb();
-    let small = Preprocess::new(SIDE).apply(&picture);
-    Ok(address(&png_of([SIDE, SIDE], small.as_bytes())))
+    Ok(of_planes(&Preprocess::new(SIDE).apply(&picture)))
+}
+
+/// Pixels as a PNG, a `data:` address.
+pub fn of_planes(picture: &PlanarRgb) -> String {
+    let size = [picture.width(), picture.height()];
+    address(&png_of(size, picture.as_bytes()))
 }
 
 /// Pixels `[1, 3, height, width]` in 0..1 as a PNG, a `data:` address.
@@ -39,7 +44,7 @@ pub fn png_of_tensor(pixels: Tensor<4>) -> Vec<u8> {
 }
 
 /// Planes of bytes `[3, height, width]` as a PNG file.
-fn png_of([width, height]: [u32; 2], planes: &[u8]) -> Vec<u8> {
+pub fn png_of([width, height]: [u32; 2], planes: &[u8]) -> Vec<u8> {
     let size = planes.len() / 3;
     let interleaved: Vec<u8> = (0..size)
         .flat_map(|pixel| (0..3).map(move |channel| planes[channel * size + pixel]))

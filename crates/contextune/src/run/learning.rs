@@ -13,15 +13,18 @@ use crate::features::{
 use crate::model::{Model, ModelError};
 use crate::prompt::format::{PromptFile, PromptFileError};
 use crate::prompt::{Classification, Lesson, MethodError, TrainingViews};
-use crate::train::{EpochMetrics, Observer, Task as _, TrainError, TrainingState, fit};
+use crate::train::{EpochMetrics, Observer, Progress, Task as _, TrainError, TrainingState, fit};
 
 /// A short epoch need not be saved on its own: repeating it costs less.
 const SAVE_EVERY_SECONDS: u64 = 2;
 
 /// Watches a run.
 pub trait RunWatcher: EncodingWatcher {
-    /// Before the first epoch: so many are done already, of so many.
-    fn begin(&self, epochs_done: usize, epochs: usize);
+    /// Before the first step.
+    fn begin(&self);
+
+    /// After every step, with its loss.
+    fn step(&self, progress: Progress, loss: f32);
 
     /// After every epoch, of so many; `Break` ends the run with what is learned so far saved.
     fn epoch(&self, metrics: &EpochMetrics, epochs: usize) -> ControlFlow<()>;
@@ -217,7 +220,7 @@ pub fn learn(
                     .to_owned(),
             );
         }
-        watcher.begin(state.epochs_done, recipe.fit.epochs);
+        watcher.begin();
         fit(&task, &recipe.fit, &mut state, &mut keeper)?;
         folder.write_metrics(&keeper.metrics)?;
         if state.epochs_done < recipe.fit.epochs {
@@ -359,6 +362,10 @@ struct Keeper<'a, W> {
 }
 
 impl<W: RunWatcher> Observer for Keeper<'_, W> {
+    fn step(&mut self, progress: Progress, loss: f32) {
+        self.watcher.step(progress, loss);
+    }
+
     fn epoch(
         &mut self,
         metrics: &EpochMetrics,

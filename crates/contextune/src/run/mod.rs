@@ -15,5 +15,5 @@ pub use learning::{
     training_features,
 };
 pub use measured::Measured;
-pub use result::{RunResult, peak_memory_bytes, per_class};
+pub use result::{RunResult, available_memory_bytes, peak_memory_bytes, per_class};
 pub use settings::{LearnFrom, RecipeName, Settings};

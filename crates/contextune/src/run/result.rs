@@ -92,7 +92,7 @@ pub fn peak_memory_bytes() -> Option<u64> {
 }
 
 /// Memory that this machine could still give, in bytes; `None` where the system does not tell.
-pub(super) fn available_memory_bytes() -> Option<u64> {
+pub fn available_memory_bytes() -> Option<u64> {
     let memory = fs::read_to_string("/proc/meminfo").ok()?;
     let line = memory
         .lines()

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use contextune::data::Split;
 use contextune::features::{EncodingWatcher, Sees, Views};
 use contextune::run::{self, LearnError, RunFolder, RunWatcher};
-use contextune::train::{EpochMetrics, TrainError};
+use contextune::train::{EpochMetrics, Progress, TrainError};
 
 use super::Sweep;
 use super::job::Job;
@@ -17,6 +17,9 @@ use crate::commands::report;
 use crate::interrupt::EXIT_CODE;
 use crate::options::Context;
 use crate::watch::Watch;
+
+/// What several runs promise when they are stopped.
+const AFTER_THESE_EPOCHS: &str = "stopping after the epochs that are being learned; Ctrl-C again stops at once: either way the same command goes on";
 
 /// From this width of the text tower on, a step keeps all cores busy by itself; below it, runs share the cores.
 const WIDTH_OF_LARGE_TOWERS: usize = 512;
@@ -78,7 +81,7 @@ fn learn(sweep: &Sweep<'_>, missing: &[&Job]) -> Result<()> {
     let large = width >= WIDTH_OF_LARGE_TOWERS;
     let workers = if large { 1 } else { cores.min(missing.len()) };
     let bar = context.screen.bar("runs", missing.len());
-    let _learning = context.interrupt.learning();
+    let _gentle = context.interrupt.gentle(AFTER_THESE_EPOCHS);
     let next = AtomicUsize::new(0);
     let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
     let failed = || failure.lock().map_or(true, |failure| failure.is_some());
@@ -169,7 +172,9 @@ impl EncodingWatcher for Quiet<'_> {
 }
 
 impl RunWatcher for Quiet<'_> {
-    fn begin(&self, _epochs_done: usize, _epochs: usize) {}
+    fn begin(&self) {}
+
+    fn step(&self, _progress: Progress, _loss: f32) {}
 
     fn epoch(&self, _metrics: &EpochMetrics, _epochs: usize) -> ControlFlow<()> {
         match self.context.interrupt.is_wanted() {

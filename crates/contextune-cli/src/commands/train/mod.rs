@@ -37,7 +37,14 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     {
         folder.write_command(&command)?;
     }
-    let Outcome { result, measured } = learn(&settings, &dataset, &model, &folder, context)?;
+    let Outcome { result, measured } = learn(
+        &settings,
+        &dataset,
+        &model,
+        &folder,
+        context,
+        &Watch::of_the_run(context),
+    )?;
     let watch = Watch::without_remarks(context);
     report::write(&folder, Some(&measured), &model, &dataset, context, &watch);
     print(&result, &folder, common.json)
@@ -48,17 +55,17 @@ pub fn settings_of(words: &[String], model: &Model, dataset: &Dataset) -> Result
     arguments::settings_of(words, model, dataset)
 }
 
-/// Learns what `settings` say, with progress on the screen.
+/// Learns what `settings` say; `watch` shows it.
 pub fn learn(
     settings: &Settings,
     dataset: &Dataset,
     model: &Model,
     folder: &RunFolder,
     context: &Context,
+    watch: &Watch<'_>,
 ) -> Result<Outcome> {
     let encoder = run::encoder(settings, model, context.cache.clone())?;
-    let watch = Watch::new(context);
-    run::learn(settings, dataset, model, &encoder, folder, &watch).map_err(|error| match error {
+    run::learn(settings, dataset, model, &encoder, folder, watch).map_err(|error| match error {
         LearnError::Stopped {
             run,
             epochs_done,

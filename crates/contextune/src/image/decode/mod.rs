@@ -131,7 +131,7 @@ impl fmt::Display for Format {
 /// Reads and decodes a picture file; its errors name the file.
 pub fn open(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<Picture, ImageError> {
     let path = path.as_ref();
-    read_bounded(path, options.max_file_bytes)
+    read(path, options)
         .and_then(|bytes| decode(&bytes, options))
         .map_err(|source| ImageError::File {
             path: path.to_owned(),
@@ -164,7 +164,9 @@ struct Decoded {
     exif: Option<Vec<u8>>,
 }
 
-fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ImageError> {
+/// The bytes of a file that is not too large.
+pub(crate) fn read(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>, ImageError> {
+    let limit = options.max_file_bytes;
     let file = File::open(path)?;
     let declared = file.metadata()?.len();
     if declared > limit {
