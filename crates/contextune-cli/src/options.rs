@@ -184,7 +184,7 @@ pub fn open_model(name: Option<&str>, options: ModelOptions, context: &Context) 
     })?;
     bar.finish_and_clear();
     for warning in model.warnings() {
-        context.screen.remark(warning);
+        context.screen.warning(warning);
     }
     Ok(model)
 }
