@@ -41,7 +41,7 @@ pub fn encode_paths(
 pub fn open(path: &Path, seed: u64, context: &Context) -> Result<Dataset> {
     let dataset = contextune::data::open(path, seed)?;
     for warning in &dataset.warnings {
-        context.screen.remark(warning);
+        context.screen.warning(warning);
     }
     Ok(dataset)
 }

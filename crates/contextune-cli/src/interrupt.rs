@@ -34,14 +34,16 @@ impl Interrupt {
             wanted: Arc::default(),
         };
         let (gentle, wanted) = (Arc::clone(&interrupt.gentle), Arc::clone(&interrupt.wanted));
-        ctrlc::set_handler(move || {
+        let stop = move || {
             let message = *gentle.lock().unwrap_or_else(PoisonError::into_inner);
             match message {
                 Some(message) if !wanted.swap(true, Ordering::SeqCst) => screen.remark(message),
                 _ => std::process::exit(EXIT_CODE.into()),
             }
-        })
-        .context("cannot listen for Ctrl-C")?;
+        };
+        #[cfg(unix)]
+        on_termination(stop.clone())?;
+        ctrlc::set_handler(stop).context("cannot listen for Ctrl-C")?;
         Ok(interrupt)
     }
 
@@ -59,6 +61,16 @@ impl Interrupt {
     fn set(&self, message: Option<&'static str>) {
         *self.gentle.lock().unwrap_or_else(PoisonError::into_inner) = message;
     }
+}
+
+/// SIGTERM, as supervisors send it, is a Ctrl-C. The feature of ctrlc for it would take SIGHUP as well, which whoever runs a
+/// command with nohup wants to be ignored.
+#[cfg(unix)]
+fn on_termination(stop: impl Fn() + Send + 'static) -> Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM])
+        .context("cannot listen for SIGTERM")?;
+    std::thread::spawn(move || signals.forever().for_each(|_| stop()));
+    Ok(())
 }
 
 impl Drop for Gentle<'_> {

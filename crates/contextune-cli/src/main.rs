@@ -7,6 +7,7 @@ mod learned;
 mod options;
 mod picture_paths;
 mod screen;
+mod style;
 mod training;
 mod watch;
 mod words;
@@ -98,7 +99,8 @@ fn main() -> ExitCode {
                 eprintln!("{error}");
                 return ExitCode::from(interrupt::EXIT_CODE);
             }
-            eprintln!("error: {}", with_causes(&error));
+            let style = style::ERROR;
+            anstream::eprintln!("{style}error:{style:#} {}", with_causes(&error));
             match error.is::<options::WrongUsage>() {
                 true => ExitCode::from(2),
                 false => ExitCode::FAILURE,

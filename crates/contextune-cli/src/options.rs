@@ -188,7 +188,7 @@ pub fn open_model(
     })?;
     bar.finish_and_clear();
     for warning in model.warnings() {
-        context.screen.remark(warning);
+        context.screen.warning(warning);
     }
     Ok(model)
 }

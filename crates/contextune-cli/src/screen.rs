@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::style::WARNING;
+
 /// How often bars are drawn while nothing happens, so that the time left goes on.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -37,6 +39,14 @@ impl Screen {
     pub fn remark(&self, text: impl std::fmt::Display) {
         if !self.quiet {
             self.bars.suspend(|| eprintln!("{text}"));
+        }
+    }
+
+    /// A remark about something that may be wrong.
+    pub fn warning(&self, text: impl std::fmt::Display) {
+        if !self.quiet {
+            let print = || anstream::eprintln!("{WARNING}{text}{WARNING:#}");
+            self.bars.suspend(print);
         }
     }
 

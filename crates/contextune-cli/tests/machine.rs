@@ -1,4 +1,4 @@
-//! `contextune cache`, `models` and `doctor`: what is kept on this machine, and whether it works.
+//! `contextune cache`, `models` and `doctor`: what is kept on this machine, whether it works, and in which colours that is said.
 
 mod common;
 
@@ -98,4 +98,37 @@ fn a_healthy_machine_and_a_cache_that_cannot_be_written_are_told_apart() {
     );
     assert!(checks.contains("CONTEXTUNE_CACHE"), "{checks}");
     assert!(checks.contains("ok       embedded model"), "{checks}");
+}
+
+#[test]
+fn colours_are_for_terminals_and_for_those_who_want_them() {
+    let said = |variables: &[(&str, &str)], words: &[&str]| {
+        let mut command = command();
+        command.env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
+        let output = command
+            .args(words)
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        let [out, errors] =
+            [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        out + &errors
+    };
+    let forced = [("CLICOLOR_FORCE", "1")];
+    let error = said(&forced, &["resume", "nowhere"]);
+    assert!(
+        error.contains("\u{1b}[1m\u{1b}[31merror:\u{1b}[0m "),
+        "{error:?}"
+    );
+    assert!(said(&forced, &["models"]).contains("\u{1b}[1min this program"));
+    let without: [(&[_], &[_]); 4] = [
+        (&[], &["resume", "nowhere"]),
+        (&[], &["models"]),
+        (&[("NO_COLOR", "1")], &["models"]),
+        (&forced, &["models", "--json"]),
+    ];
+    for (variables, words) in without {
+        let plain = said(variables, words);
+        assert!(!plain.is_empty() && !plain.contains('\u{1b}'), "{plain:?}");
+    }
 }

@@ -117,6 +117,33 @@ fn the_first_signal_ends_the_epoch_and_the_second_everything() {
     );
 }
 
+/// What nohup promises.
+#[test]
+fn a_run_that_ignores_its_terminal_goes_on_when_that_closes() {
+    let folder = TempDir::new().unwrap();
+    let (data, run) = (demo_data("icon-demo"), folder.path().join("run"));
+    let program = command();
+    let mut process = Command::new("sh")
+        .args(["-c", "trap '' HUP; exec \"$0\" \"$@\""])
+        .arg(program.get_program())
+        .args(train(&data, &run, "100000"))
+        .envs(
+            program
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    until("epoch 1/", &mut lines);
+    interrupt(&process, "-HUP");
+    until("  loss ", &mut lines);
+    interrupt(&process, "-TERM");
+    until("contextune resume", &mut lines);
+    assert_eq!(process.wait().unwrap().code(), Some(130));
+}
+
 #[test]
 fn in_a_terminal_there_are_two_lines_of_bar_and_figures() {
     let folder = TempDir::new().unwrap();

@@ -1,11 +1,14 @@
 //! What goes back to a client.
 
 use axum::Json;
-use axum::http::header::RETRY_AFTER;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
+
+/// Longest sentence of a refusal, in characters: sentences quote what was sent.
+const LONGEST_ERROR: usize = 400;
 
 /// What came of the pictures of a request.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -74,10 +77,12 @@ pub(crate) struct ErrorBody {
 impl Refusal {
     /// A request that the client has to change.
     pub fn new(status: StatusCode, error: impl ToString) -> Self {
-        Self {
-            status,
-            error: error.to_string(),
+        let mut error = error.to_string();
+        if let Some((end, _)) = error.char_indices().nth(LONGEST_ERROR) {
+            error.truncate(end);
+            error.push('…');
         }
+        Self { status, error }
     }
 
     /// 503: more requests than the server can hold.
@@ -92,10 +97,14 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(ErrorBody { error: self.error })).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            let second = HeaderValue::from_static("1");
-            response.headers_mut().insert(RETRY_AFTER, second);
-        }
+        let (name, value) = match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => (RETRY_AFTER, "1"),
+            StatusCode::UNAUTHORIZED => (WWW_AUTHENTICATE, "Bearer"),
+            _ => return response,
+        };
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
         response
     }
 }

@@ -1,6 +1,7 @@
 //! Who may ask. Without a token only this machine can reach the server, and only pages that it serves itself may speak to it:
 //! another site open in the same browser could otherwise send requests to it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Form;
@@ -16,17 +17,33 @@ use crate::server::State as ServerState;
 
 const COOKIE_NAME: &str = "contextune-token";
 
-/// A token, kept as its hash: hashes are compared in constant time.
+/// What the cookie's value is derived for (BLAKE3's key derivation).
+const COOKIE_CONTEXT: &str = "contextune 2026-11-22 cookie of the page";
+
+/// A token, kept as hashes: hashes are compared in constant time, and a cookie that goes astray is not the token.
 #[derive(Clone, Debug)]
-pub(crate) struct Token(blake3::Hash);
+pub(crate) struct Token {
+    token: blake3::Hash,
+    cookie: blake3::Hash,
+}
 
 impl Token {
     pub fn new(token: &str) -> Self {
-        Self(blake3::hash(token.as_bytes()))
+        Self {
+            token: blake3::hash(token.as_bytes()),
+            cookie: blake3::Hash::from_bytes(blake3::derive_key(COOKIE_CONTEXT, token.as_bytes())),
+        }
     }
 
     fn is(&self, given: &str) -> bool {
-        self.0 == blake3::hash(given.trim().as_bytes())
+        self.token == blake3::hash(given.trim().as_bytes())
+    }
+
+    fn is_shown(&self, headers: &HeaderMap) -> bool {
+        bearer(headers).is_some_and(|given| self.is(given))
+            || cookies(headers)
+                .filter_map(|given| blake3::Hash::from_hex(given).ok())
+                .any(|given| given == self.cookie)
     }
 }
 
@@ -39,8 +56,7 @@ pub(crate) async fn token(
     let Some(token) = &state.token else {
         return Ok(next.run(request).await);
     };
-    let is_right = shown(request.headers()).any(|given| token.is(given));
-    match is_right {
+    match token.is_shown(request.headers()) {
         true => Ok(next.run(request).await),
         false => Err(Refusal::new(
             StatusCode::UNAUTHORIZED,
@@ -49,18 +65,19 @@ pub(crate) async fn token(
     }
 }
 
-fn shown(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let bearer = headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, given) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(given)
+}
+
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let cookies = headers.get_all(COOKIE).into_iter();
-    let cookie = cookies
+    cookies
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|cookie| cookie.trim().split_once('='))
         .filter(|(name, _)| *name == COOKIE_NAME)
-        .map(|(_, value)| value);
-    bearer.into_iter().chain(cookie)
+        .map(|(_, value)| value)
 }
 
 /// What the page's form sends.
@@ -69,29 +86,23 @@ pub(crate) struct Login {
     token: String,
 }
 
-/// Puts the token into a cookie that only this server gets, and no script.
+/// Gives who knows the token a cookie that stands for it, which no script can read.
 pub(crate) async fn login(
     State(state): State<Arc<ServerState>>,
     Form(Login { token: given }): Form<Login>,
 ) -> Result<Response, Refusal> {
-    let is_right = state.token.as_ref().is_none_or(|token| token.is(&given));
-    let is_a_cookie = given.trim().bytes().all(is_cookie_byte);
-    if !is_right || !is_a_cookie {
-        return Err(Refusal::new(
-            StatusCode::UNAUTHORIZED,
-            "this is not the token that the server was started with",
-        ));
-    }
-    let cookie = format!(
-        "{COOKIE_NAME}={}; HttpOnly; SameSite=Strict; Path=/",
-        given.trim()
-    );
+    let cookie = match &state.token {
+        None => return Ok(StatusCode::NO_CONTENT.into_response()),
+        Some(token) if token.is(&given) => token.cookie.to_hex(),
+        Some(_) => {
+            return Err(Refusal::new(
+                StatusCode::UNAUTHORIZED,
+                "this is not the token that the server was started with",
+            ));
+        }
+    };
+    let cookie = format!("{COOKIE_NAME}={cookie}; HttpOnly; SameSite=Strict; Path=/");
     Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response())
-}
-
-/// What a cookie's value can hold (RFC 6265, 4.1.1).
-pub(crate) fn is_cookie_byte(byte: u8) -> bool {
-    matches!(byte, 0x21 | 0x23..=0x2b | 0x2d..=0x3a | 0x3c..=0x5b | 0x5d..=0x7e)
 }
 
 /// Turns away what another site's page sends, and names of this machine that another site made up.
@@ -111,7 +122,7 @@ fn check_origin(headers: &HeaderMap, has_token: bool) -> Result<(), Refusal> {
     if !has_token && !is_this_machine(host) {
         return Err(Refusal::new(
             StatusCode::FORBIDDEN,
-            "without a token the server answers under localhost, 127.0.0.1 and [::1] alone",
+            "without a token the server answers under localhost and loopback addresses alone",
         ));
     }
     if let Some(origin) = header(ORIGIN) {
@@ -127,11 +138,10 @@ fn check_origin(headers: &HeaderMap, has_token: bool) -> Result<(), Refusal> {
 }
 
 fn is_this_machine(host: &str) -> bool {
-    let Ok(address) = host.parse::<Uri>() else {
+    let address = host.parse::<Uri>().ok();
+    let Some(name) = address.as_ref().and_then(Uri::host) else {
         return false;
     };
-    match address.host() {
-        Some(name) => matches!(name, "localhost" | "127.0.0.1" | "[::1]"),
-        None => false,
-    }
+    let number = name.trim_matches(['[', ']']).parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || number.is_ok_and(|number| number.is_loopback())
 }

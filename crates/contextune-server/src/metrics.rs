@@ -17,9 +17,9 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Request, Counter>,
     seconds: Family<Path, Histogram>,
-    refused: Family<Reason, Counter>,
     pictures: Family<Model, Counter>,
     batches: Histogram,
+    waiting: Gauge,
     connections: Gauge,
     memory: Gauge,
 }
@@ -36,11 +36,6 @@ struct Path {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reason {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Model {
     model: String,
 }
@@ -53,10 +48,9 @@ impl Metrics {
         let seconds = Family::new_with_constructor(
             (|| Histogram::new(exponential_buckets(0.001, 2.0, 16))) as fn() -> Histogram,
         );
-        let refused = Family::default();
         let pictures = Family::default();
         let batches = Histogram::new(exponential_buckets(1.0, 2.0, 8));
-        let (connections, memory) = (Gauge::default(), Gauge::default());
+        let (waiting, connections, memory) = <(Gauge, Gauge, Gauge)>::default();
         let mut registry = Registry::with_prefix("contextune");
         registry.register(
             "requests",
@@ -70,9 +64,9 @@ impl Metrics {
             seconds.clone(),
         );
         registry.register(
-            "refused",
-            "Requests turned away to keep within bounds",
-            refused.clone(),
+            "waiting_pictures",
+            "Pictures of requests that are not answered yet",
+            waiting.clone(),
         );
         registry.register(
             "pictures",
@@ -95,9 +89,9 @@ impl Metrics {
             registry,
             requests,
             seconds,
-            refused,
             pictures,
             batches,
+            waiting,
             connections,
             memory,
         }
@@ -110,11 +104,6 @@ impl Metrics {
             .get_or_create(&Path { path: path.clone() })
             .observe(took.as_secs_f64());
         self.requests.get_or_create(&Request { path, status }).inc();
-    }
-
-    /// A request was turned away to keep within bounds.
-    pub fn refused(&self, reason: &'static str) {
-        self.refused.get_or_create(&Reason { reason }).inc();
     }
 
     /// Pictures go through the tower together.
@@ -136,8 +125,9 @@ impl Metrics {
         OpenConnection(self.connections.clone())
     }
 
-    /// Everything as text.
-    pub fn text(&self) -> String {
+    /// Everything as text; so many pictures wait at this moment.
+    pub fn text(&self, waiting: usize) -> String {
+        self.waiting.set(waiting as i64);
         self.memory
             .set(peak_memory_bytes().unwrap_or_default() as i64);
         let mut text = String::new();

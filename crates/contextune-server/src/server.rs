@@ -18,12 +18,13 @@ use crate::worker::{self, Queue};
 use crate::{api, connection};
 
 /// Bytes of all requests together that have arrived and are not yet answered.
-const ALL_REQUESTS: usize = 256 << 20;
+const ALL_REQUESTS: usize = 128 << 20;
 /// The most that one request may have; in base64 a picture takes a third more.
-const REQUEST: usize = 64 << 20;
+const REQUEST: usize = 32 << 20;
+/// The most pictures that one request may have.
+pub(crate) const MOST_PICTURES: usize = 64;
 
 /// What a server is started with.
-#[derive(Debug)]
 pub struct Options {
     /// What a client has to show; absent: nothing, and only this machine is answered.
     pub token: Option<String>,
@@ -44,8 +45,6 @@ pub struct Limits {
     pub picture_bytes: usize,
     /// Pixels that a picture may declare, width x height.
     pub pixels: u64,
-    /// Pictures in a request.
-    pub pictures: usize,
     /// Pictures that may wait to be answered, of all requests.
     pub waiting: usize,
     /// For a body to arrive, and again for its answer.
@@ -56,6 +55,11 @@ impl Limits {
     /// Bytes of a whole request.
     pub(crate) fn request_bytes(&self) -> usize {
         REQUEST.max(2 * self.picture_bytes)
+    }
+
+    /// Pictures in a request: no more than could ever find a place in the queue.
+    pub(crate) fn pictures(&self) -> usize {
+        MOST_PICTURES.min(self.waiting)
     }
 }
 
@@ -90,7 +94,7 @@ impl Server {
         let (queue, worker) = worker::start(options.device, limits, Arc::clone(&metrics))?;
         let lessons = options
             .taught
-            .map(|folder| Lessons::new(folder, options.cache, Arc::clone(&shelf)));
+            .map(|folder| Lessons::new(folder, options.cache, limits.pixels, Arc::clone(&shelf)));
         Ok(Self {
             state: Arc::new(State {
                 shelf,
@@ -105,7 +109,7 @@ impl Server {
         })
     }
 
-    /// Serves until `stop`; what is under way is finished, a lesson ends after its epoch.
+    /// Serves until `stop`; what is under way is finished, a lesson ends after its epoch and can be resumed.
     ///
     /// # Errors
     /// None that a client can cause.
@@ -117,12 +121,22 @@ impl Server {
         let Self { state, worker } = self;
         let router = api::router(Arc::clone(&state));
         let metrics = Arc::clone(&state.metrics);
+        let lessons = state.lessons.clone();
+        let stop = async {
+            stop.await;
+            if let Some(lessons) = &lessons {
+                lessons.stop();
+            }
+        };
         connection::serve(listener, router, metrics, stop).await;
-        if let Some(lessons) = &state.lessons {
-            lessons.stop();
-        }
         drop(state); // with the last sender the worker's queue ends
-        let joined = tokio::task::spawn_blocking(|| worker.join()).await;
+        let joined = tokio::task::spawn_blocking(move || {
+            if let Some(lessons) = lessons {
+                lessons.join();
+            }
+            worker.join()
+        })
+        .await;
         match joined {
             Ok(Ok(())) => Ok(()),
             _ => Err(io::Error::other("the thread that computes has failed")),

@@ -166,8 +166,11 @@ impl Shelf {
                 run: run.to_owned(),
             });
         }
-        // Words stand behind what was learned: the first entry is what answers unless another is asked.
-        let place = entries.partition_point(|other| other.learned.is_some());
+        // The first entry answers unless another is asked for, so a lesson must not become the first.
+        let place = match taught {
+            true => entries.len(),
+            false => entries.partition_point(|other| other.learned.is_some()),
+        };
         entries.insert(place, Arc::new(entry));
         Ok(())
     }
@@ -185,15 +188,10 @@ impl Shelf {
             return Ok(Arc::clone(backbone));
         }
         let model = open(source, options)?;
-        let zero_shot =
-            model
-                .text_config()
-                .is_ok()
-                .then(|| match (self.backbones.is_empty(), source) {
-                    (true, _) => ZERO_SHOT.to_owned(),
-                    (false, None) => format!("{ZERO_SHOT}:embedded"),
-                    (false, Some(source)) => format!("{ZERO_SHOT}:{source}"),
-                });
+        let zero_shot = model
+            .text_config()
+            .is_ok()
+            .then(|| self.name_of_words(source));
         let backbone = Arc::new(Backbone {
             number: self.backbones.len(),
             source: source.map(ToOwned::to_owned),
@@ -224,7 +222,23 @@ impl Shelf {
         Ok(backbone)
     }
 
-    /// Everything, what was learned before words.
+    /// A name that is not taken.
+    fn name_of_words(&self, source: Option<&str>) -> String {
+        let first = match (self.backbones.is_empty(), source) {
+            (true, _) => ZERO_SHOT.to_owned(),
+            (false, None) => format!("{ZERO_SHOT}:embedded"),
+            (false, Some(source)) => format!("{ZERO_SHOT}:{source}"),
+        };
+        let mut name = first.clone();
+        let mut number = 1;
+        while self.find(Some(&name)).is_some() {
+            number += 1;
+            name = format!("{first}:{number}");
+        }
+        name
+    }
+
+    /// Everything: runs, words, and what was taught.
     pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         entries.clone()

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::examples;
 use crate::options::Context;
+use crate::style::{ERROR, GOOD, HEADING, WARNING};
 use crate::watch::Watch;
 
 /// Groups of copies that are shown as text, of each kind.
@@ -229,7 +230,7 @@ fn print(name: &str, inspection: &Inspection) {
         .chain([&totals])
         .map(|class| class.name.chars().count());
     let width = names.max().unwrap_or(0);
-    println!("{name}");
+    anstream::println!("{HEADING}{name}{HEADING:#}");
     println!("{:<width$} {:>7} {:>7} {:>7}", "", "train", "val", "test");
     for class in [&totals].into_iter().chain(&inspection.classes) {
         let ClassCounts {
@@ -267,8 +268,8 @@ fn print(name: &str, inspection: &Inspection) {
         );
     }
     match inspection.findings.is_empty() {
-        true => println!("\nnothing to look after"),
-        false => println!("\nto look after"),
+        true => anstream::println!("\n{GOOD}nothing to look after{GOOD:#}"),
+        false => anstream::println!("\n{HEADING}to look after{HEADING:#}"),
     }
     for finding in &inspection.findings {
         println!("  {finding}");
@@ -288,7 +289,7 @@ fn print_pictures(pictures: &PictureFacts) {
         println!("smallest {smallest}, median {median}, largest {largest}");
     }
     if !pictures.unreadable.is_empty() {
-        println!("\ncannot be read");
+        anstream::println!("\n{ERROR}cannot be read{ERROR:#}");
     }
     for picture in &pictures.unreadable {
         println!("  {}: {}", picture.path, picture.reason);
@@ -301,7 +302,7 @@ fn print_copies(what: &str, copies: &[Copies], is_of_kind: impl Fn(&Copies) -> b
     if groups.is_empty() {
         return;
     }
-    println!("\n{what}: {} group(s)", groups.len());
+    anstream::println!("\n{WARNING}{what}: {} group(s){WARNING:#}", groups.len());
     for group in groups.iter().take(GROUPS) {
         let how = match group.identical {
             true => "the same file",

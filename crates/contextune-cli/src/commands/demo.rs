@@ -16,6 +16,7 @@ use include_dir::{Dir, include_dir};
 use super::{report, train};
 use crate::examples;
 use crate::options::Context;
+use crate::style::HEADING;
 use crate::watch::Watch;
 
 /// Pictures with their licences: icons in a style that the model never saw, and silhouettes.
@@ -205,9 +206,11 @@ fn vpt(data: &Path, shots: usize) -> Settings {
 }
 
 fn print(outcome: &Outcome) {
-    println!(
-        "\n{}: {} classes, {} test pictures",
-        outcome.task, outcome.classes, outcome.test_pictures
+    anstream::println!(
+        "\n{HEADING}{}: {} classes, {} test pictures{HEADING:#}",
+        outcome.task,
+        outcome.classes,
+        outcome.test_pictures
     );
     let line = |what: &str, accuracy: f32| {
         let filled = (accuracy * 40.0).round() as usize;

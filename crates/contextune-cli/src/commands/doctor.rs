@@ -14,6 +14,7 @@ use contextune::text::Overlong;
 use serde::Serialize;
 
 use crate::options::{Context, devices, values};
+use crate::style::{ERROR, GOOD, WARNING};
 use crate::words;
 
 /// Less memory than this is short for a large model.
@@ -260,12 +261,16 @@ fn encode_both(context: &Context) -> Result<()> {
 
 fn print(answer: &Answer) {
     for check in &answer.checks {
-        let state = match check.state {
-            State::Ok => "ok",
-            State::Warning => "warning",
-            State::Broken => "broken",
+        let (style, state) = match check.state {
+            State::Ok => (GOOD, "ok"),
+            State::Warning => (WARNING, "warning"),
+            State::Broken => (ERROR, "broken"),
         };
-        println!("{state:<8} {:<15} {}", check.what, check.found);
+        anstream::println!(
+            "{style}{state:<8}{style:#} {:<15} {}",
+            check.what,
+            check.found
+        );
         if let Some(advice) = &check.advice {
             println!("{:24} {advice}", "");
         }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::examples;
 use crate::learned;
 use crate::options::{Context, WrongUsage};
+use crate::style::HEADING;
 use crate::watch::Watch;
 
 /// Measure what a run has learned.
@@ -78,8 +79,8 @@ impl Summary {
 
     /// A line for all classes, and one for each.
     pub fn print(&self) {
-        println!(
-            "{:.1} % ({} of {} in the {} split of {})",
+        anstream::println!(
+            "{HEADING}{:.1} %{HEADING:#} ({} of {} in the {} split of {})",
             100.0 * self.accuracy,
             self.correct,
             self.examples,

@@ -17,6 +17,7 @@ use super::eval::{Measurable, Measured, Summary, measure};
 use crate::examples;
 use crate::learned;
 use crate::options::Context;
+use crate::style::HEADING;
 
 /// Pairs of confused classes that are shown.
 const PAIRS: usize = 10;
@@ -201,15 +202,17 @@ fn print(answer: &Answer, method: &Method) {
             true => "for each class",
             false => "for all classes",
         };
-        println!(
-            "{}: {} context vectors {shared}, class name at the {}",
-            answer.method, context.length, context.position
+        anstream::println!(
+            "{HEADING}{}: {} context vectors {shared}, class name at the {}{HEADING:#}",
+            answer.method,
+            context.length,
+            context.position
         );
         if let Method::Cocoop(_) = method {
             println!("(as they are before a picture shifts them)");
         }
-        println!(
-            "\nthe words nearest to each vector (distance), and most equal in direction (cosine)"
+        anstream::println!(
+            "\n{HEADING}the words nearest to each vector (distance), and most equal in direction (cosine){HEADING:#}"
         );
         for vector in &context.vectors {
             print_vector(vector);
@@ -250,7 +253,7 @@ fn print_classification(classification: &Classification) {
     if classification.confused.is_empty() {
         return;
     }
-    println!("\nmost often confused");
+    anstream::println!("\n{HEADING}most often confused{HEADING:#}");
     for pair in &classification.confused {
         println!(
             "{:>4}  {} taken for {}",

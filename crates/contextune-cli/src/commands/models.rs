@@ -9,6 +9,7 @@ use contextune::model::{Model, ModelOptions};
 use serde::Serialize;
 
 use crate::options::Context;
+use crate::style::HEADING;
 use crate::words;
 
 /// Models of the hub that this program's documents name; any other of their families is read as well.
@@ -145,10 +146,10 @@ fn described(cached: hub::CachedModel) -> Cached {
 }
 
 fn print(answer: &Answer) {
-    println!("in this program, without --model");
+    anstream::println!("{HEADING}in this program, without --model{HEADING:#}");
     println!("  {}; knows icons, not photographs", answer.embedded.line());
     if let Some(cache) = &answer.cache {
-        println!("\non this disk, in {}", cache.display());
+        anstream::println!("\n{HEADING}on this disk, in {}{HEADING:#}", cache.display());
         if answer.cached.is_empty() {
             println!("  none yet");
         }
@@ -160,7 +161,9 @@ fn print(answer: &Answer) {
         };
         println!("  {}: {what}; {}", cached.id, words::bytes(cached.bytes));
     }
-    println!("\nto fetch from the hub, among others of their families");
+    anstream::println!(
+        "\n{HEADING}to fetch from the hub, among others of their families{HEADING:#}"
+    );
     for known in answer.known {
         let Known {
             id,
