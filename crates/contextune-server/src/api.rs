@@ -1,17 +1,25 @@
 //! The paths of the server and what each does.
 
+use std::io;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Request, State};
-use axum::http::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::http::header::{
+    CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Serialize;
-use utoipa::{OpenApi, ToSchema};
+use tokio_util::io::ReaderStream;
+use utoipa::openapi::OpenApi as OpenApiDocument;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::{Modify, OpenApi, ToSchema};
 
 use crate::answer::{Answer, ErrorBody, Refusal};
 use crate::intake::{self, JsonRequest};
@@ -22,14 +30,19 @@ use crate::worker::Question;
 use crate::{guard, page};
 
 /// A page of a run holds pictures and styles in itself, and nothing else.
-const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// More than the page's form can have, in bytes.
+const LOGIN: usize = 4096;
 
 /// Everything the server answers.
 pub(crate) fn router(state: Arc<ServerState>) -> Router {
     let open = Router::new()
         .route("/healthz", get(health))
         .route("/openapi.json", get(openapi))
-        .route("/login", post(guard::login))
+        .route(
+            "/login",
+            post(guard::login).layer(DefaultBodyLimit::max(LOGIN)),
+        )
         .merge(page::router());
     let guarded = Router::new()
         .route("/metrics", get(metrics))
@@ -41,13 +54,23 @@ pub(crate) fn router(state: Arc<ServerState>) -> Router {
             "/v1/predict",
             post(predict).layer(DefaultBodyLimit::disable()),
         )
-        .route("/v1/teach", post(teach).layer(DefaultBodyLimit::disable()))
-        .route("/v1/teach/{name}", get(lesson_progress).delete(stop_lesson))
-        .layer(middleware::from_fn_with_state(
-            Arc::clone(&state),
-            guard::token,
-        ));
-    open.merge(guarded)
+        .route("/v1/teach/{name}", get(lesson_progress).delete(stop_lesson));
+    let in_time = middleware::from_fn_with_state(Arc::clone(&state), in_time);
+    let guard = middleware::from_fn_with_state(Arc::clone(&state), guard::token);
+    // A lesson is large and has a pace of its own.
+    let lesson = Router::new().route(
+        "/v1/teach",
+        post(teach).layer(DefaultBodyLimit::max(lesson::MOST_BYTES)),
+    );
+    open.merge(guarded.layer(guard.clone()))
+        .layer(in_time)
+        .merge(lesson.layer(guard))
+        .method_not_allowed_fallback(|| async {
+            Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this address takes another method; see /openapi.json",
+            )
+        })
         .fallback(|| async {
             Refusal::new(
                 StatusCode::NOT_FOUND,
@@ -60,6 +83,22 @@ pub(crate) fn router(state: Arc<ServerState>) -> Router {
         ))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), count))
         .with_state(state)
+}
+
+/// Lets go of a request that is neither complete nor answered after all the patience there is for it.
+async fn in_time(
+    State(state): State<Arc<ServerState>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    let patience = 2 * state.limits.patience + Duration::from_secs(1);
+    let answered = tokio::time::timeout(patience, next.run(request)).await;
+    answered.map_err(|_| {
+        Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the request did not arrive in time",
+        )
+    })
 }
 
 /// Counts each request and how long it took, and tells browsers to take every answer for what it says it is.
@@ -81,6 +120,7 @@ async fn count(State(state): State<Arc<ServerState>>, request: Request, next: Ne
 /// The document that describes the interface.
 #[derive(OpenApi)]
 #[openapi(
+    modifiers(&Token),
     info(
         title = "Contextune",
         description = "Asks learned prompts about pictures, and teaches new ones."
@@ -99,7 +139,24 @@ async fn count(State(state): State<Arc<ServerState>>, request: Request, next: Ne
 )]
 struct Description;
 
-async fn openapi() -> Json<utoipa::openapi::OpenApi> {
+/// Says how the token is shown, where the server asks for one.
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, document: &mut OpenApiDocument) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", scheme);
+        // Without one where the server asks for none.
+        let ways = [
+            SecurityRequirement::default(),
+            SecurityRequirement::new("token", [""; 0]),
+        ];
+        document.security = Some(ways.into());
+    }
+}
+
+async fn openapi() -> Json<OpenApiDocument> {
     Json(Description::openapi())
 }
 
@@ -116,10 +173,13 @@ async fn health() -> Json<Health> {
 }
 
 /// Counters in Prometheus' text format.
-#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
+#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
 async fn metrics(State(state): State<Arc<ServerState>>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], state.metrics.text())
+    (
+        [(CONTENT_TYPE, kind)],
+        state.metrics.text(state.queue.waiting()),
+    )
 }
 
 /// What can be asked.
@@ -140,6 +200,8 @@ struct LimitsDescription {
     pixels: u64,
     /// Pictures in a request.
     pictures: usize,
+    /// Bytes of a whole request.
+    request_bytes: usize,
 }
 
 /// Something that can be asked.
@@ -216,7 +278,7 @@ impl ModelDescription {
     }
 }
 
-/// What can be asked, what was learned before words.
+/// What can be asked: runs, then words, then what was taught.
 #[utoipa::path(get, path = "/v1/models", responses((status = 200, body = Models), (status = 401, body = ErrorBody)))]
 async fn models(State(state): State<Arc<ServerState>>) -> Json<Models> {
     Json(Models {
@@ -230,7 +292,8 @@ async fn models(State(state): State<Arc<ServerState>>) -> Json<Models> {
         limits: LimitsDescription {
             picture_bytes: state.limits.picture_bytes,
             pixels: state.limits.pixels,
-            pictures: state.limits.pictures,
+            pictures: state.limits.pictures(),
+            request_bytes: state.limits.request_bytes(),
         },
     })
 }
@@ -245,8 +308,8 @@ fn no_such(name: &str) -> Refusal {
 fn learned_file(
     state: &ServerState,
     name: &str,
-    file: impl Fn(&LearnedEntry) -> std::path::PathBuf,
-) -> Result<std::path::PathBuf, Refusal> {
+    file: impl Fn(&LearnedEntry) -> PathBuf,
+) -> Result<PathBuf, Refusal> {
     let entry = state.shelf.find(Some(name)).ok_or_else(|| no_such(name))?;
     entry.learned.as_ref().map(file).ok_or_else(|| {
         Refusal::new(
@@ -254,6 +317,14 @@ fn learned_file(
             format!("{name} has no file: nothing was learned"),
         )
     })
+}
+
+/// A file as an answer, read as the client takes it.
+async fn streamed(file: &FilePath) -> io::Result<([(HeaderName, u64); 1], Body)> {
+    let file = tokio::fs::File::open(file).await?;
+    let bytes = file.metadata().await?.len();
+    let body = Body::from_stream(ReaderStream::new(file));
+    Ok(([(CONTENT_LENGTH, bytes)], body))
 }
 
 /// The page that shows what was learned.
@@ -264,7 +335,7 @@ async fn report(
     Path(name): Path<String>,
 ) -> Result<Response, Refusal> {
     let file = learned_file(&state, &name, |run| run.folder.report_file())?;
-    let page = tokio::fs::read(&file).await.map_err(|_| {
+    let page = streamed(&file).await.map_err(|_| {
         Refusal::new(
             StatusCode::NOT_FOUND,
             format!("{name} has no page yet: make it with `contextune report`"),
@@ -285,7 +356,7 @@ async fn prompt(
     Path(name): Path<String>,
 ) -> Result<Response, Refusal> {
     let file = learned_file(&state, &name, |run| run.folder.prompt_file())?;
-    let bytes = tokio::fs::read(&file).await.map_err(|error| {
+    let bytes = streamed(&file).await.map_err(|error| {
         Refusal::new(
             StatusCode::NOT_FOUND,
             format!("the prompt of {name} cannot be read: {error}"),
@@ -317,8 +388,8 @@ struct FormRequest {
     /// Classes to name for each picture, 1 to 100.
     top: Option<usize>,
     /// A picture; there can be many.
-    #[schema(format = Binary, value_type = String)]
-    image: Vec<u8>,
+    #[schema(format = Binary, value_type = Vec<String>)]
+    image: Vec<Vec<u8>>,
 }
 
 /// Says what is on pictures. The features of recent pictures are remembered: the same picture with other classes costs
@@ -372,8 +443,8 @@ struct LessonForm {
     /// Any model whose frozen model is to be used; absent: the first.
     backbone: Option<String>,
     /// A picture of this class.
-    #[schema(format = Binary, value_type = String, rename = "class/cat")]
-    picture: Vec<u8>,
+    #[schema(format = Binary, value_type = Option<Vec<String>>, rename = "class/cat")]
+    picture: Option<Vec<Vec<u8>>>,
 }
 
 /// A lesson that has begun.
@@ -397,8 +468,7 @@ async fn teach(
     State(state): State<Arc<ServerState>>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let lessons = lessons(&state)?;
-    let name = lesson::begin(lessons, request, &state.limits).await?;
+    let name = lesson::begin(lessons(&state)?, request, &state.limits).await?;
     let status = format!("/v1/teach/{name}");
     Ok((StatusCode::ACCEPTED, Json(Begun { name, status })).into_response())
 }

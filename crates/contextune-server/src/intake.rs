@@ -1,7 +1,10 @@
 //! Bodies of requests, read within bounds: so many bytes a picture, so many a request, so many of all requests together, and
 //! none for longer than a client is waited for.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::{Body, Bytes};
 use axum::extract::multipart::{Field, MultipartError};
@@ -12,13 +15,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use contextune::data;
 use futures_util::StreamExt as _;
-use serde::Deserialize;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::ToSchema;
 
 use crate::answer::Refusal;
 use crate::classifier::Wording;
-use crate::server::Limits;
+use crate::server::{Limits, MOST_PICTURES};
 
 /// Bytes that one permit stands for.
 const PERMIT: usize = 1024;
@@ -29,6 +33,10 @@ const MOST_TOP: usize = 100;
 const LONGEST_TEXT: usize = 500;
 /// Classes times templates: what the text tower may have to read.
 const MOST_TEXTS: usize = 1000;
+/// Longest field of a form that is no picture, in bytes: all classes, or all templates.
+const LONGEST_FIELD: usize = MOST_TEXTS * LONGEST_TEXT;
+/// What may arrive of a form before a part of it is complete, in bytes.
+const MOST_UNCLAIMED: usize = 2 << 20;
 
 /// A picture and what it is called.
 #[derive(Clone, Debug)]
@@ -58,11 +66,14 @@ pub(crate) struct JsonRequest {
     /// Name of the model; absent: the first.
     #[schema(example = "photos")]
     model: Option<String>,
-    /// Pictures in base64.
+    /// Pictures in base64, 1 to 64.
+    #[serde(deserialize_with = "at_most::<_, _, MOST_PICTURES>")]
     images: Vec<JsonPicture>,
     /// Classes to choose from; absent: those that the model learned.
+    #[serde(default, deserialize_with = "some_texts")]
     classes: Option<Vec<String>>,
     /// For words alone: sentences with `{}` where the class stands.
+    #[serde(default, deserialize_with = "some_texts")]
     templates: Option<Vec<String>>,
     /// Classes to name for each picture, 1 to 100.
     #[schema(example = 5)]
@@ -71,20 +82,61 @@ pub(crate) struct JsonRequest {
 
 /// A picture as JSON.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a picture is its bytes in base64, or an object with `name` and `data`"
+)]
 pub(crate) enum JsonPicture {
     /// Its bytes in base64, or a `data:` address.
     Bytes(String),
     /// The same with a name.
-    Named {
-        /// What the answer calls it.
-        name: String,
-        /// Its bytes in base64, or a `data:` address.
-        data: String,
-    },
+    Named(NamedJsonPicture),
 }
 
-/// Memory for bodies that have arrived and are not yet answered.
+/// A picture with a name as JSON.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NamedJsonPicture {
+    /// What the answer calls it.
+    name: String,
+    /// Its bytes in base64, or a `data:` address.
+    data: String,
+}
+
+/// A list that is refused as soon as it is too long, before the rest of it takes memory.
+fn at_most<'a, D: Deserializer<'a>, T: Deserialize<'a>, const MOST: usize>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    struct List<T, const MOST: usize>(PhantomData<T>);
+
+    impl<'a, T: Deserialize<'a>, const MOST: usize> Visitor<'a> for List<T, MOST> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(formatter, "a list of at most {MOST}")
+        }
+
+        fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut elements = Vec::new();
+            while let Some(element) = list.next_element()? {
+                if elements.len() == MOST {
+                    return Err(A::Error::invalid_length(MOST + 1, &self));
+                }
+                elements.push(element);
+            }
+            Ok(elements)
+        }
+    }
+
+    deserializer.deserialize_seq(List::<T, MOST>(PhantomData))
+}
+
+fn some_texts<'a, D: Deserializer<'a>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    at_most::<_, _, MOST_TEXTS>(deserializer).map(Some)
+}
+
+/// Memory for bodies that have arrived and are not yet answered. While a body is taken apart, it takes up to four times as much
+/// for a moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory(Arc<Semaphore>);
 
@@ -94,10 +146,9 @@ impl Memory {
         Self(Arc::new(Semaphore::new(bytes / PERMIT)))
     }
 
-    /// A place for so many bytes more, if there is one.
-    fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
-        let permits = bytes.div_ceil(PERMIT) as u32;
-        let reserved = Arc::clone(&self.0).try_acquire_many_owned(permits);
+    /// So many permits more, if there are.
+    fn reserve(&self, permits: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        let reserved = Arc::clone(&self.0).try_acquire_many_owned(permits as u32);
         reserved.map_err(|_| Refusal::busy())
     }
 }
@@ -129,7 +180,10 @@ pub(crate) async fn predict_request(
             let request = Request::from_parts(parts, Body::from(body));
             from_multipart(request, limits).await?
         }
-        Some("application/json") => from_json(&body)?,
+        // Megabytes of base64 would hold up whoever is served by this thread.
+        Some("application/json") => tokio::task::spawn_blocking(move || from_json(&body))
+            .await
+            .map_err(malformed)??,
         _ => {
             return Err(Refusal::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -142,11 +196,11 @@ pub(crate) async fn predict_request(
             "there is no picture in the request: add a part with a file name, or `images`",
         ));
     }
-    if pictures.len() > limits.pictures {
+    if pictures.len() > limits.pictures() {
         return Err(too_large(format!(
             "{} pictures in a request; at most {} are taken",
             pictures.len(),
-            limits.pictures
+            limits.pictures()
         )));
     }
     if let Some(picture) = pictures
@@ -159,6 +213,13 @@ pub(crate) async fn predict_request(
             picture.bytes.len(),
             limits.picture_bytes
         )));
+    }
+    for name in pictures
+        .iter()
+        .map(|picture| &picture.name)
+        .chain(&given.model)
+    {
+        check_length(name)?;
     }
     let top = given.top.unwrap_or(TOP);
     if !(1..=MOST_TOP).contains(&top) {
@@ -180,22 +241,11 @@ fn wording(
     classes: Option<Vec<String>>,
     templates: Option<Vec<String>>,
 ) -> Result<Wording, Refusal> {
-    if let Some(classes) = &classes {
-        if classes.is_empty() {
-            return Err(unprocessable("`classes` names no class"));
-        }
-        data::check_class_names("`classes`", classes).map_err(unprocessable)?;
+    if classes.as_ref().is_some_and(Vec::is_empty) {
+        return Err(unprocessable("`classes` names no class"));
     }
     if templates.as_ref().is_some_and(Vec::is_empty) {
         return Err(unprocessable("`templates` has no template"));
-    }
-    let texts = || classes.iter().chain(&templates).flatten();
-    if let Some(long) = texts().find(|text| text.len() > LONGEST_TEXT) {
-        let start: String = long.chars().take(20).collect();
-        return Err(unprocessable(format!(
-            "\"{start}…\" has {} bytes; at most {LONGEST_TEXT} are taken",
-            long.len()
-        )));
     }
     let count = |texts: &Option<Vec<String>>| texts.as_ref().map_or(1, Vec::len);
     let texts = count(&classes).saturating_mul(count(&templates));
@@ -204,7 +254,25 @@ fn wording(
             "classes times templates are {texts} texts; at most {MOST_TEXTS} are read for a request"
         )));
     }
+    for text in classes.iter().chain(&templates).flatten() {
+        check_length(text)?;
+    }
+    if let Some(classes) = &classes {
+        data::check_class_names("`classes`", classes).map_err(unprocessable)?;
+    }
     Ok(Wording { classes, templates })
+}
+
+/// Refuses a text that is longer than any name.
+fn check_length(text: &str) -> Result<(), Refusal> {
+    if text.len() <= LONGEST_TEXT {
+        return Ok(());
+    }
+    let start: String = text.chars().take(20).collect();
+    Err(unprocessable(format!(
+        "\"{start}…\" has {} bytes; at most {LONGEST_TEXT} are taken",
+        text.len()
+    )))
 }
 
 /// The type of a body without its parameters, in lower case.
@@ -240,7 +308,8 @@ async fn whole(
         if bytes.len() + chunk.len() > limit {
             return Err(over());
         }
-        reserved.merge(memory.reserve(chunk.len())?);
+        let needed = (bytes.len() + chunk.len()).div_ceil(PERMIT);
+        reserved.merge(memory.reserve(needed - reserved.num_permits())?);
         bytes.extend_from_slice(&chunk);
     }
     Ok((bytes.into(), reserved))
@@ -263,21 +332,21 @@ async fn from_multipart(
             };
             let bytes = part.bytes().await.map_err(broken_form)?;
             pictures.push(NamedPicture { name, bytes });
-            if pictures.len() > limits.pictures {
+            if pictures.len() > limits.pictures() {
                 break; // refused for their number
             }
             continue;
         }
         let text = text(part).await?;
-        match name.as_str() {
-            "model" => given.model = Some(text),
-            "classes" => given.classes = Some(class_lines(&text)),
-            "templates" => given.templates = Some(lines(&text)),
+        let is_again = match name.as_str() {
+            "model" => given.model.replace(text).is_some(),
+            "classes" => given.classes.replace(class_lines(&text)).is_some(),
+            "templates" => given.templates.replace(lines(&text)).is_some(),
             "top" => {
                 let top = text.trim().parse();
-                given.top = Some(top.map_err(|_| {
-                    unprocessable(format!("`top` is {text:?}, which is no number"))
-                })?);
+                let top = top
+                    .map_err(|_| unprocessable(format!("`top` is {text:?}, which is no number")))?;
+                given.top.replace(top).is_some()
             }
             _ => {
                 return Err(unknown_field(
@@ -285,6 +354,9 @@ async fn from_multipart(
                     "model, classes, templates, top, and pictures as files",
                 ));
             }
+        };
+        if is_again {
+            return Err(twice(&name));
         }
     }
     Ok((given, pictures))
@@ -300,13 +372,18 @@ fn from_json(body: &[u8]) -> Result<(JsonRequest, Vec<NamedPicture>), Refusal> {
         .map(|(index, picture)| {
             let (name, text) = match picture {
                 JsonPicture::Bytes(text) => ((index + 1).to_string(), text),
-                JsonPicture::Named { name, data } => (name, data),
+                JsonPicture::Named(NamedJsonPicture { name, data }) => (name, data),
             };
             let encoded = match text.strip_prefix("data:") {
                 Some(address) => address.split_once(',').map_or("", |(_, encoded)| encoded),
                 None => &text,
             };
-            match STANDARD.decode(encoded.trim()) {
+            // Tools break lines in it.
+            let encoded: Vec<u8> = encoded
+                .bytes()
+                .filter(|byte| !byte.is_ascii_whitespace())
+                .collect();
+            match STANDARD.decode(encoded) {
                 Ok(bytes) => Ok(NamedPicture {
                     name,
                     bytes: bytes.into(),
@@ -326,9 +403,43 @@ pub(crate) async fn multipart(request: Request) -> Result<Multipart, Refusal> {
     parts.map_err(|error| malformed(error.body_text()))
 }
 
-/// A field of a form that is text.
-pub(crate) async fn text(field: Field<'_>) -> Result<String, Refusal> {
-    field.text().await.map_err(broken_form)
+/// A field of a form that is text, of at most [`LONGEST_FIELD`] bytes.
+pub(crate) async fn text(mut field: Field<'_>) -> Result<String, Refusal> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = field.chunk().await.map_err(broken_form)? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > LONGEST_FIELD {
+            let name: String = field.name().unwrap_or_default().chars().take(20).collect();
+            return Err(too_large(format!(
+                "the field {name:?} has more than {LONGEST_FIELD} bytes"
+            )));
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| malformed("a field of the form is not UTF-8"))
+}
+
+/// Watches how much of a form arrives that belongs to no part yet: a form's parser keeps all of that.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unclaimed(Arc<AtomicUsize>);
+
+impl Unclaimed {
+    /// The same body, which fails when too much of it arrives without [`Unclaimed::claim`].
+    pub fn watch(&self, body: Body) -> Body {
+        let unclaimed = Arc::clone(&self.0);
+        Body::from_stream(body.into_data_stream().map(move |chunk| {
+            let chunk = chunk.map_err(|error| error.to_string())?;
+            let before = unclaimed.fetch_add(chunk.len(), Ordering::Relaxed);
+            match before + chunk.len() > MOST_UNCLAIMED {
+                true => Err("the form has a part without end".to_owned()),
+                false => Ok(chunk),
+            }
+        }))
+    }
+
+    /// A part, or a piece of one, was taken up.
+    pub fn claim(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
 }
 
 /// A form that is not one, or was cut short.
@@ -338,6 +449,10 @@ pub(crate) fn broken_form(error: MultipartError) -> Refusal {
 
 pub(crate) fn unknown_field(name: &str, known: &str) -> Refusal {
     unprocessable(format!("there is no field {name:?}; there are {known}"))
+}
+
+pub(crate) fn twice(name: &str) -> Refusal {
+    unprocessable(format!("the field {name:?} is there twice"))
 }
 
 pub(crate) fn malformed(error: impl ToString) -> Refusal {

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use axum::extract::Request;
 use axum::extract::multipart::Field;
@@ -24,28 +26,41 @@ use contextune::report::{Grounds, ReportError, RunReport};
 use contextune::run::{self, LearnError, RecipeName, RunFolder, RunWatcher, Settings};
 use contextune::train::{self as training, EpochMetrics};
 use serde::Serialize;
+use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::ToSchema;
 
 use crate::answer::Refusal;
-use crate::intake::{broken_form, multipart, text, too_large, unknown_field, unprocessable};
+use crate::intake::{
+    Unclaimed, broken_form, multipart, text, too_large, twice, unknown_field, unprocessable,
+};
 use crate::server::Limits;
 use crate::shelf::{Backbone, Shelf};
 
 /// Bytes of all pictures of a lesson, and how many there may be.
 const LESSON_BYTES: usize = 1 << 30;
 const LESSON_PICTURES: usize = 10_000;
+/// Bytes of the whole form: a picture's head has less than a kilobyte.
+pub(crate) const MOST_BYTES: usize = LESSON_BYTES + LESSON_PICTURES * 1024;
+/// Lessons that may arrive at a time, and how slowly, in bytes a second.
+const ARRIVING: usize = 4;
+const SLOWEST: usize = 16_000;
 const LESSON_CLASSES: usize = 200;
 /// Longest names, in bytes: of a lesson, and of a class, which is the name of a folder.
 const LONGEST_NAME: usize = 64;
 const LONGEST_CLASS: usize = 100;
 /// Of so many pictures of a class one is held out; a class with fewer keeps all.
 const ONE_HELD_OUT_OF: usize = 5;
+/// Bytes by which a picture's format is recognised.
+const LONGEST_SIGNATURE: usize = 16;
 /// Context vectors of a taught prompt.
 const CONTEXT_VECTORS: usize = 16;
 /// In front of the class, in the name of a picture's part.
 const CLASS: &str = "class/";
+/// Parts of a lesson's folder.
+const DATA: &str = "data";
+const RUN: &str = "run";
 const FIELDS: &str = "name, method, backbone, and pictures as files under class/ and their class";
 
 /// All lessons since the server started, and where they are kept.
@@ -53,10 +68,48 @@ const FIELDS: &str = "name, method, backbone, and pictures as files under class/
 pub(crate) struct Lessons {
     folder: PathBuf,
     cache: Option<PathBuf>,
+    /// Pictures that declare more are left out.
+    pixels: u64,
     shelf: Arc<Shelf>,
-    /// One permit: whoever holds it sends pictures or learns.
+    arriving: Semaphore,
+    /// One permit: whoever holds it learns.
     free: Arc<Semaphore>,
     lessons: Mutex<BTreeMap<String, Arc<Lesson>>>,
+    /// That of the newest lesson.
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Whether the server is stopping.
+    stopping: AtomicBool,
+}
+
+/// A lesson of an earlier day.
+#[derive(Clone, Debug)]
+pub struct Taught {
+    /// Its name.
+    pub name: String,
+    /// The run that it became.
+    pub run: PathBuf,
+    /// Whether it has a prompt; without one it can be resumed.
+    pub is_finished: bool,
+}
+
+/// The lessons in a folder, by name; none if there is no such folder.
+pub fn taught(folder: &Path) -> Vec<Taught> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut taught: Vec<Taught> = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| {
+            let run = RunFolder::open(&entry.path().join(RUN)).ok()?;
+            Some(Taught {
+                name: entry.file_name().to_string_lossy().into_owned(),
+                run: run.path().to_owned(),
+                is_finished: run.prompt_file().is_file(),
+            })
+        })
+        .collect();
+    taught.sort_by(|a, b| a.name.cmp(&b.name));
+    taught
 }
 
 /// One lesson.
@@ -125,13 +178,17 @@ struct Plan {
 
 impl Lessons {
     /// Nothing taught yet; `folder` is made with the first lesson.
-    pub fn new(folder: PathBuf, cache: Option<PathBuf>, shelf: Arc<Shelf>) -> Self {
+    pub fn new(folder: PathBuf, cache: Option<PathBuf>, pixels: u64, shelf: Arc<Shelf>) -> Self {
         Self {
             folder,
             cache,
+            pixels,
             shelf,
+            arriving: Semaphore::new(ARRIVING),
             free: Arc::new(Semaphore::new(1)),
             lessons: Mutex::default(),
+            thread: Mutex::default(),
+            stopping: AtomicBool::new(false),
         }
     }
 
@@ -154,50 +211,76 @@ impl Lessons {
             .is_some()
     }
 
-    /// Ends whatever is being learned after its epoch.
+    /// Ends whatever is being learned after its epoch, and takes no more.
     pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
         for lesson in self.lessons().values() {
             lesson.stop.store(true, Ordering::SeqCst);
         }
     }
 
-    /// Learns what `plan` says and puts it on the shelf.
+    /// Waits for the end of what is being learned.
+    pub fn join(&self) {
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // A panic in it was told already, as a lesson that failed.
+            let _ = thread.join();
+        }
+    }
+
+    /// Learns what `plan` says and puts it on the shelf. What comes to nothing leaves nothing, unless it can be resumed.
     fn learn(&self, plan: &Plan, lesson: &Lesson) {
         let started = Instant::now();
         let watcher = LessonWatcher { lesson, started };
-        let outcome = self.learned(plan, &watcher);
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.learned(plan, &watcher)));
         let mut progress = lesson.progress();
         progress.seconds = started.elapsed().as_secs_f64();
         match outcome {
-            Ok(accuracy) => {
+            Ok(Ok(accuracy)) => {
                 progress.accuracy = accuracy;
                 progress.state = LessonState::Done;
+                return;
             }
-            Err(Failure::Learn(LearnError::Stopped { .. })) => {
-                progress.state = LessonState::Stopped
+            Ok(Err(Failure::Learn(LearnError::Stopped { .. }))) => {
+                progress.state = LessonState::Stopped;
+                if self.stopping.load(Ordering::SeqCst) {
+                    return; // `contextune resume` goes on with it
+                }
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 progress.error = Some(error.to_string());
                 progress.state = LessonState::Failed;
             }
+            Err(_) => {
+                progress.error =
+                    Some("the server failed on this lesson; it goes on with others".into());
+                progress.state = LessonState::Failed;
+            }
+        }
+        if let Err(error) = fs::remove_dir_all(&plan.folder) {
+            progress
+                .remarks
+                .push(format!("{} is left over: {error}", plan.folder.display()));
         }
     }
 
     fn learned(&self, plan: &Plan, watcher: &LessonWatcher<'_>) -> Result<Option<f32>, Failure> {
         let Plan {
-            name,
-            settings,
-            backbone,
-            ..
+            settings, backbone, ..
         } = plan;
         let model = &backbone.model;
         settings.check(model).map_err(LearnError::from)?;
-        let dataset = data::open(&plan.folder.join("data"), settings.split_seed())
-            .map_err(LearnError::from)?;
-        let folder = RunFolder::create(&plan.folder.join("run"), settings, false)
-            .map_err(LearnError::from)?;
-        let encoder =
-            run::encoder(settings, model, self.cache.clone()).map_err(LearnError::from)?;
+        let dataset =
+            data::open(&plan.folder.join(DATA), settings.split_seed()).map_err(LearnError::from)?;
+        let folder =
+            RunFolder::create(&plan.folder.join(RUN), settings, false).map_err(LearnError::from)?;
+        let encoder = run::encoder(settings, model, self.cache.clone())
+            .map_err(LearnError::from)?
+            .refusing_above(self.pixels);
         let outcome = run::learn(settings, &dataset, model, &encoder, &folder, watcher);
         let accuracy = match outcome {
             Ok(outcome) => {
@@ -216,6 +299,7 @@ impl Lessons {
             Err(LearnError::NothingToMeasure { .. }) if plan.held_out == 0 => None,
             Err(error) => return Err(error.into()),
         };
+        let name = &plan.name;
         self.shelf
             .add_learned(name, folder.path(), true, backbone)?;
         Ok(accuracy)
@@ -262,8 +346,10 @@ impl RunWatcher for LessonWatcher<'_> {
         self.lesson.progress().state = LessonState::Learning;
     }
 
-    fn step(&self, _progress: training::Progress, _loss: f32) {
-        self.lesson.progress().seconds = self.started.elapsed().as_secs_f64();
+    fn step(&self, step: training::Progress, _loss: f32) {
+        let mut progress = self.lesson.progress();
+        progress.epochs = step.epochs;
+        progress.seconds = self.started.elapsed().as_secs_f64();
     }
 
     fn epoch(&self, metrics: &EpochMetrics, epochs: usize) -> ControlFlow<()> {
@@ -285,33 +371,68 @@ impl RunWatcher for LessonWatcher<'_> {
 /// Takes the pictures of a lesson and begins to learn from them; returns its name.
 ///
 /// # Errors
-/// 409 if another lesson is under way or the name is taken, 413, 422, and 500 if the disk cannot be written.
+/// 409 if another lesson is under way or the name is taken, 408, 413, 422, 503, and 500 if the disk cannot be written.
 pub(crate) async fn begin(
     lessons: &Arc<Lessons>,
     request: Request,
     limits: &Limits,
 ) -> Result<String, Refusal> {
-    let Ok(turn) = Arc::clone(&lessons.free).try_acquire_owned() else {
-        return Err(conflict(
-            "another lesson is under way: wait until it is done, or stop it",
-        ));
-    };
+    let under_way = || conflict("another lesson is under way: wait until it is done, or stop it");
+    if lessons.free.available_permits() == 0 {
+        return Err(under_way());
+    }
+    let _arriving = lessons
+        .arriving
+        .try_acquire()
+        .map_err(|_| Refusal::busy())?;
     let upload = Upload::receive(lessons, request, limits).await?;
-    let plan = upload.plan(lessons)?;
+    let turn = Arc::clone(&lessons.free);
+    let turn = turn.try_acquire_owned().map_err(|_| under_way())?;
+    let lessons = Arc::clone(lessons);
+    // Thousands of pictures get their places: not on a thread that serves others.
+    let begun = tokio::task::spawn_blocking(move || start(lessons, upload, turn)).await;
+    begun.map_err(io::Error::from).map_err(cannot_keep)?
+}
+
+/// Begins to learn in a thread that holds `turn` until it is done.
+fn start(
+    lessons: Arc<Lessons>,
+    upload: Upload,
+    turn: OwnedSemaphorePermit,
+) -> Result<String, Refusal> {
+    if lessons.stopping.load(Ordering::SeqCst) {
+        return Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the server is stopping",
+        ));
+    }
+    let plan = upload.plan(&lessons)?;
     let name = plan.name.clone();
     let lesson = Arc::new(Lesson {
         progress: Mutex::new(Progress::new(&plan)),
         stop: AtomicBool::new(false),
     });
     lessons.lessons().insert(name.clone(), Arc::clone(&lesson));
-    let lessons = Arc::clone(lessons);
-    let thread = std::thread::Builder::new().name("lesson".into());
-    let spawned = thread.spawn(move || {
-        lessons.learn(&plan, &lesson);
-        drop::<OwnedSemaphorePermit>(turn);
-    });
-    spawned.map_err(cannot_keep)?;
-    Ok(name)
+    let learning = Arc::clone(&lessons);
+    let spawned = std::thread::Builder::new()
+        .name("lesson".into())
+        .spawn(move || {
+            learning.learn(&plan, &lesson);
+            drop(turn);
+        });
+    match spawned {
+        Ok(thread) => {
+            *lessons
+                .thread
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(thread);
+            Ok(name)
+        }
+        Err(error) => {
+            lessons.lessons().remove(&name);
+            Err(cannot_keep(error))
+        }
+    }
 }
 
 impl Progress {
@@ -333,20 +454,40 @@ impl Progress {
     }
 }
 
-/// A lesson that is being sent. Its folder goes away with it, unless it becomes a plan.
+/// A lesson that is being sent.
 struct Upload {
     name: Option<String>,
     method: Option<String>,
     backbone: Option<String>,
     /// Pictures by class, in the order in which they came.
     classes: BTreeMap<String, Vec<PathBuf>>,
-    folder: PathBuf,
+    /// Goes away with the upload, unless it becomes a plan.
+    folder: TempDir,
 }
 
-impl Drop for Upload {
-    fn drop(&mut self) {
-        // Nothing else can be done about what cannot be removed.
-        let _ = fs::remove_dir_all(&self.folder);
+/// How much of a lesson has arrived, and until when the next piece has to.
+struct Arrival {
+    began: Instant,
+    patience: Duration,
+    bytes: usize,
+    unclaimed: Unclaimed,
+}
+
+impl Arrival {
+    /// What `next` gives, unless the client is too slow.
+    async fn next<T>(
+        &mut self,
+        next: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let until = self.began + self.patience + Duration::from_secs((self.bytes / SLOWEST) as u64);
+        let next = tokio::time::timeout_at(until.into(), next).await;
+        self.unclaimed.claim();
+        next.map_err(|_| {
+            Refusal::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "the lesson did not arrive in time",
+            )
+        })?
     }
 }
 
@@ -356,22 +497,30 @@ impl Upload {
         request: Request,
         limits: &Limits,
     ) -> Result<Self, Refusal> {
+        fs::create_dir_all(&lessons.folder).map_err(cannot_keep)?;
+        let folder = tempfile::Builder::new()
+            .prefix(".arriving-")
+            .tempdir_in(&lessons.folder)
+            .map_err(cannot_keep)?;
         let mut upload = Self {
             name: None,
             method: None,
             backbone: None,
             classes: BTreeMap::new(),
-            folder: lessons
-                .folder
-                .join(format!(".arriving-{}", std::process::id())),
+            folder,
         };
-        let mut parts = multipart(request).await?;
-        let (mut pictures, mut bytes) = (0, 0);
-        loop {
-            let next = tokio::time::timeout(limits.patience, parts.next_field()).await;
-            let Some(part) = next.map_err(|_| too_slow())?.map_err(broken_form)? else {
-                break;
-            };
+        let mut arrival = Arrival {
+            began: Instant::now(),
+            patience: limits.patience,
+            bytes: 0,
+            unclaimed: Unclaimed::default(),
+        };
+        let mut parts = multipart(request.map(|body| arrival.unclaimed.watch(body))).await?;
+        let mut pictures = 0;
+        while let Some(part) = arrival
+            .next(async { parts.next_field().await.map_err(broken_form) })
+            .await?
+        {
             let field = part.name().unwrap_or_default().to_owned();
             if let Some(class) = field.strip_prefix(CLASS) {
                 upload.check_name(lessons)?;
@@ -382,57 +531,57 @@ impl Upload {
                         "at most {LESSON_PICTURES} pictures are taken for a lesson"
                     )));
                 }
-                bytes += upload
-                    .picture(class, pictures, part, limits, LESSON_BYTES - bytes)
+                upload
+                    .picture(class, pictures, part, limits, &mut arrival)
                     .await?;
                 continue;
             }
-            let value = tokio::time::timeout(limits.patience, text(part))
-                .await
-                .map_err(|_| too_slow())??;
-            match field.as_str() {
-                "name" => upload.name = Some(value),
-                "method" => upload.method = Some(value),
-                "backbone" => upload.backbone = Some(value),
+            let value = arrival.next(text(part)).await?;
+            let is_again = match field.as_str() {
+                "name" => upload.name.replace(value).is_some(),
+                "method" => upload.method.replace(value).is_some(),
+                "backbone" => upload.backbone.replace(value).is_some(),
                 _ => return Err(unknown_field(&field, FIELDS)),
+            };
+            if is_again {
+                return Err(twice(&field));
             }
         }
         Ok(upload)
     }
 
-    /// Writes one picture to the upload's folder; returns its bytes.
+    /// Writes one picture to the upload's folder.
     async fn picture(
         &mut self,
         class: &str,
         number: usize,
         mut part: Field<'_>,
         limits: &Limits,
-        left: usize,
-    ) -> Result<usize, Refusal> {
+        arrival: &mut Arrival,
+    ) -> Result<(), Refusal> {
         let name = part.file_name().unwrap_or("a picture").to_owned();
-        let path = self.folder.join(format!("{number:05}"));
-        fs::create_dir_all(&self.folder).map_err(cannot_keep)?;
+        let path = self.folder.path().join(format!("{number:05}"));
         let mut file = tokio::fs::File::create(&path).await.map_err(cannot_keep)?;
         let mut beginning = Vec::new();
         let mut bytes = 0;
-        loop {
-            let next = tokio::time::timeout(limits.patience, part.chunk()).await;
-            let Some(chunk) = next.map_err(|_| too_slow())?.map_err(broken_form)? else {
-                break;
-            };
+        while let Some(chunk) = arrival
+            .next(async { part.chunk().await.map_err(broken_form) })
+            .await?
+        {
             bytes += chunk.len();
+            arrival.bytes += chunk.len();
             if bytes > limits.picture_bytes {
                 return Err(too_large(format!(
                     "{name} has more than {} bytes",
                     limits.picture_bytes
                 )));
             }
-            if bytes > left {
+            if arrival.bytes > LESSON_BYTES {
                 return Err(too_large(format!(
                     "a lesson's pictures have at most {LESSON_BYTES} bytes together"
                 )));
             }
-            if beginning.len() < 16 {
+            if beginning.len() < LONGEST_SIGNATURE {
                 beginning.extend_from_slice(&chunk);
             }
             file.write_all(&chunk).await.map_err(cannot_keep)?;
@@ -441,9 +590,9 @@ impl Upload {
         let format = Format::recognise(&beginning)
             .map_err(|error| unprocessable(format!("{name}: {error}")))?;
         let kept = path.with_extension(format.to_string().to_ascii_lowercase());
-        fs::rename(&path, &kept).map_err(cannot_keep)?;
+        tokio::fs::rename(&path, &kept).await.map_err(cannot_keep)?;
         self.classes.entry(class.to_owned()).or_default().push(kept);
-        Ok(bytes)
+        Ok(())
     }
 
     /// The name of the lesson, which comes before its pictures.
@@ -458,7 +607,7 @@ impl Upload {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         if !is_plain || name.is_empty() || name.len() > LONGEST_NAME || name.starts_with('.') {
             return Err(unprocessable(format!(
-                "{name:?} cannot be the name of a lesson: use up to {LONGEST_NAME} letters, digits, - and _"
+                "{name:?} cannot be the name of a lesson: use up to {LONGEST_NAME} letters, digits, - _ and ."
             )));
         }
         if lessons.folder.join(name).exists() || lessons.shelf.find(Some(name)).is_some() {
@@ -511,8 +660,8 @@ impl Upload {
 
         let mut held_out = 0;
         for (class, pictures) in &self.classes {
-            let [train, test] =
-                ["train", "test"].map(|split| self.folder.join("data").join(split).join(class));
+            let [train, test] = ["train", "test"]
+                .map(|split| self.folder.path().join(DATA).join(split).join(class));
             for folder in [&train, &test] {
                 fs::create_dir_all(folder).map_err(cannot_keep)?;
             }
@@ -525,8 +674,8 @@ impl Upload {
             }
         }
         let folder = lessons.folder.join(&name);
-        fs::rename(&self.folder, &folder).map_err(cannot_keep)?;
-        let data = absolute(&folder).join("data");
+        fs::rename(self.folder.keep(), &folder).map_err(cannot_keep)?;
+        let data = absolute(&folder).join(DATA);
         let settings = Settings {
             model: backbone.source.clone(),
             activation: backbone.activation,
@@ -565,13 +714,6 @@ fn absolute(path: &Path) -> PathBuf {
 
 fn conflict(error: impl ToString) -> Refusal {
     Refusal::new(StatusCode::CONFLICT, error)
-}
-
-fn too_slow() -> Refusal {
-    Refusal::new(
-        StatusCode::REQUEST_TIMEOUT,
-        "the lesson did not arrive in time",
-    )
 }
 
 fn cannot_keep(error: io::Error) -> Refusal {

@@ -17,5 +17,6 @@ mod server;
 mod shelf;
 mod worker;
 
+pub use lesson::{Taught, taught};
 pub use server::{Limits, Options, Server};
 pub use shelf::{OpenModel, Shelf, ShelfError, name_of};

@@ -28,8 +28,8 @@ use crate::shelf::Entry;
 const PICTURES_AT_ONCE: usize = 32;
 /// Features of recent pictures that are remembered: a few megabytes.
 const REMEMBERED_FEATURES: usize = 4096;
-/// Classifiers that are remembered.
-const REMEMBERED_CLASSIFIERS: usize = 64;
+/// Classifiers that are remembered, each of at most a thousand classes.
+const REMEMBERED_CLASSIFIERS: usize = 16;
 
 /// What a request asks of an entry.
 pub(crate) struct Question {
@@ -55,7 +55,6 @@ pub(crate) struct Queue {
     jobs: mpsc::UnboundedSender<Job>,
     /// A permit for each picture that may wait: what bounds the queue.
     places: Arc<Semaphore>,
-    metrics: Arc<Metrics>,
     limits: Limits,
 }
 
@@ -63,7 +62,7 @@ impl Queue {
     /// Refuses at once if the queue is full, so that no body is read for nothing.
     pub fn check(&self) -> Result<(), Refusal> {
         match self.places.available_permits() {
-            0 => Err(self.refuse()),
+            0 => Err(Refusal::busy()),
             _ => Ok(()),
         }
     }
@@ -74,7 +73,7 @@ impl Queue {
         let places = Arc::clone(&self.places);
         let place = places
             .try_acquire_many_owned(pictures)
-            .map_err(|_| self.refuse())?;
+            .map_err(|_| Refusal::busy())?;
         let (reply, answer) = oneshot::channel();
         let job = Job {
             question,
@@ -95,9 +94,9 @@ impl Queue {
         }
     }
 
-    fn refuse(&self) -> Refusal {
-        self.metrics.refused("queue full");
-        Refusal::busy()
+    /// Pictures that are not answered yet.
+    pub fn waiting(&self) -> usize {
+        self.limits.waiting - self.places.available_permits()
     }
 }
 
@@ -117,7 +116,7 @@ pub(crate) fn start(
         pixels: limits.pixels,
         features: LruCache::new(remembered(REMEMBERED_FEATURES)),
         classifiers: LruCache::new(remembered(REMEMBERED_CLASSIFIERS)),
-        metrics: Arc::clone(&metrics),
+        metrics,
     };
     let thread = std::thread::Builder::new()
         .name("answers".into())
@@ -140,7 +139,6 @@ pub(crate) fn start(
     let queue = Queue {
         jobs: sender,
         places: Arc::new(Semaphore::new(limits.waiting)),
-        metrics,
         limits,
     };
     Ok((queue, thread))
@@ -171,34 +169,43 @@ struct Worker {
 /// What is known of a picture, or why nothing is.
 type Row = Result<Arc<[f32]>, String>;
 
+/// What is asked of one classifier: the jobs, and a row for each of their pictures, one after another.
+type Asked = (Vec<Job>, Vec<Row>);
+
 impl Worker {
     fn answer(&mut self, jobs: Vec<Job>) {
-        let mut groups: HashMap<Encoding, Vec<Job>> = HashMap::new();
+        let mut by_encoding: HashMap<Encoding, Vec<Job>> = HashMap::new();
         for job in jobs {
             let encoding = Encoding::of(&job.question.entry);
-            groups.entry(encoding).or_default().push(job);
+            by_encoding.entry(encoding).or_default().push(job);
         }
-        for (encoding, jobs) in groups {
+        for (encoding, jobs) in by_encoding {
             let pictures: Vec<&NamedPicture> =
                 jobs.iter().flat_map(|job| &job.question.pictures).collect();
-            self.metrics.batch(pictures.len());
-            match self.rows(&encoding, &jobs[0].question.entry, &pictures) {
-                Ok(rows) => {
-                    let mut rows = rows.into_iter();
-                    for job in jobs {
-                        let own: Vec<Row> =
-                            rows.by_ref().take(job.question.pictures.len()).collect();
-                        let answer = self.classify(&job.question, own);
-                        // Whoever asked may have gone away.
-                        let _ = job.reply.send(answer);
-                    }
-                }
+            let rows = match self.rows(&encoding, &jobs[0].question.entry, &pictures) {
+                Ok(rows) => rows,
                 Err(error) => {
-                    for job in jobs {
-                        let refusal = Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, &error);
-                        let _ = job.reply.send(Err(refusal));
-                    }
+                    refuse_all(
+                        jobs,
+                        &Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error),
+                    );
+                    continue;
                 }
+            };
+            let mut rows = rows.into_iter();
+            let mut by_classifier: HashMap<(String, Wording), Asked> = HashMap::new();
+            for job in jobs {
+                let own = rows.by_ref().take(job.question.pictures.len());
+                let key = (
+                    job.question.entry.name.clone(),
+                    job.question.wording.clone(),
+                );
+                let (jobs, rows) = by_classifier.entry(key).or_default();
+                rows.extend(own);
+                jobs.push(job);
+            }
+            for (jobs, rows) in by_classifier.into_values() {
+                self.classify(jobs, rows);
             }
         }
     }
@@ -227,9 +234,8 @@ impl Worker {
             .filter(|&picture| rows[picture].is_none())
             .collect();
         let model = &entry.backbone.model;
-        let encoder = run::encoder(&entry.settings, model, None)?;
-        let mut reader = encoder.reader();
-        reader.decoding.max_pixels = self.pixels;
+        let encoder = run::encoder(&entry.settings, model, None)?.refusing_above(self.pixels);
+        let reader = encoder.reader();
         for missing in missing.chunks(PICTURES_AT_ONCE) {
             let decoded: Vec<Result<Vec<f32>, String>> = missing
                 .par_iter()
@@ -249,9 +255,13 @@ impl Worker {
             if read.is_empty() {
                 continue;
             }
+            self.metrics.batch(read.len());
             let encoded = encoder.of_pixels(pixels)?; // [read, D]
             let width = encoded.dims()[1];
-            let values: Vec<f32> = encoded.into_data().try_to_vec().unwrap_or_default();
+            let values: Vec<f32> = encoded
+                .into_data()
+                .try_to_vec()
+                .expect("the model computes in 32-bit floats");
             for (picture, row) in read.into_iter().zip(values.chunks_exact(width)) {
                 let row: Arc<[f32]> = row.into();
                 // Pixels are cheap to compute again, and large.
@@ -269,38 +279,72 @@ impl Worker {
             .collect())
     }
 
-    fn classify(&mut self, question: &Question, rows: Vec<Row>) -> Result<Answer, Refusal> {
-        let unusable = |error: MethodError| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error);
-        let entry = &question.entry;
-        let classifier = self
-            .classifier(entry, &question.wording)
-            .map_err(unusable)?;
-        let read: Vec<&Arc<[f32]>> = rows.iter().filter_map(|row| row.as_ref().ok()).collect();
-        if let (true, Some(Err(error))) = (read.is_empty(), rows.first()) {
-            return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error));
+    /// Answers jobs that ask the same classifier.
+    fn classify(&mut self, jobs: Vec<Job>, rows: Vec<Row>) {
+        // Whoever asked may have gone away while others were answered.
+        if jobs.iter().all(|job| job.reply.is_closed()) {
+            return;
         }
-        let width = read.first().map_or(0, |row| row.len());
-        let values: Vec<f32> = read.iter().flat_map(|row| row.iter().copied()).collect();
-        let inputs = Tensor::from_data(TensorData::new(values, [read.len(), width]), &self.device);
-        let guesses = classifier.guesses(inputs, question.top).map_err(unusable)?;
-        self.metrics.answered(&entry.name, guesses.len());
-        let mut guesses = guesses.into_iter();
-        let predictions = question
-            .pictures
-            .iter()
-            .zip(rows)
-            .map(|(picture, row)| {
-                let name = picture.name.clone();
-                match row {
-                    Ok(_) => classified(name, guesses.next().unwrap_or_default()),
+        let top = jobs.iter().map(|job| job.question.top).max().unwrap_or(1);
+        let guesses = match self.guesses(&jobs[0].question, &rows, top) {
+            Ok(guesses) => guesses,
+            Err(error) => {
+                refuse_all(jobs, &Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error));
+                return;
+            }
+        };
+        let (mut rows, mut guesses) = (rows.into_iter(), guesses.into_iter());
+        for Job {
+            question, reply, ..
+        } in jobs
+        {
+            let rows: Vec<Row> = rows.by_ref().take(question.pictures.len()).collect();
+            let nothing_read = match &rows[..] {
+                [Err(error), ..] if rows.iter().all(Result::is_err) => Some(error.clone()),
+                _ => None,
+            };
+            let predictions: Vec<Prediction> = question
+                .pictures
+                .into_iter()
+                .zip(rows)
+                .map(|(NamedPicture { name, .. }, row)| match row {
+                    Ok(_) => classified(name, guesses.next().unwrap_or_default(), question.top),
                     Err(error) => Prediction::Unreadable { name, error },
-                }
-            })
-            .collect();
-        Ok(Answer {
-            model: entry.name.clone(),
-            predictions,
-        })
+                })
+                .collect();
+            let answer = match nothing_read {
+                Some(error) => Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error)),
+                None => Ok(Answer {
+                    model: question.entry.name.clone(),
+                    predictions,
+                }),
+            };
+            // Whoever asked may have gone away.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// The `top` most probable classes of every row that could be read.
+    fn guesses(
+        &mut self,
+        question: &Question,
+        rows: &[Row],
+        top: usize,
+    ) -> Result<Vec<Vec<Guess>>, MethodError> {
+        let read: Vec<&Arc<[f32]>> = rows.iter().filter_map(|row| row.as_ref().ok()).collect();
+        let Some(width) = read.first().map(|row| row.len()) else {
+            return Ok(Vec::new());
+        };
+        let classifier = self.classifier(&question.entry, &question.wording)?;
+        let mut guesses = Vec::with_capacity(read.len());
+        for read in read.chunks(PICTURES_AT_ONCE) {
+            let values: Vec<f32> = read.iter().flat_map(|row| row.iter().copied()).collect();
+            let inputs = TensorData::new(values, [read.len(), width]);
+            let inputs = Tensor::from_data(inputs, &self.device); // [B, D]
+            guesses.extend(classifier.guesses(inputs, top)?);
+        }
+        self.metrics.answered(&question.entry.name, guesses.len());
+        Ok(guesses)
     }
 
     fn classifier(
@@ -315,6 +359,13 @@ impl Worker {
         let classifier = Arc::new(Classifier::new(entry, wording)?);
         self.classifiers.put(key, Arc::clone(&classifier));
         Ok(classifier)
+    }
+}
+
+fn refuse_all(jobs: Vec<Job>, refusal: &Refusal) {
+    for job in jobs {
+        // Whoever asked may have gone away.
+        let _ = job.reply.send(Err(refusal.clone()));
     }
 }
 
@@ -338,7 +389,8 @@ fn decode(reader: &PictureReader, bytes: &[u8]) -> Result<Vec<f32>, String> {
     }
 }
 
-fn classified(name: String, top: Vec<Guess>) -> Prediction {
+fn classified(name: String, mut top: Vec<Guess>, count: usize) -> Prediction {
+    top.truncate(count);
     match top.first().cloned() {
         Some(Guess { class, probability }) => Prediction::Classified {
             name,

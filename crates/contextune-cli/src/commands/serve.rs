@@ -1,20 +1,18 @@
 //! `contextune serve`: learned prompts over HTTP, and a page to try them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use contextune::model::ModelOptions;
-use contextune_server::{Limits, Options, Server, Shelf, name_of};
+use contextune_server::{Limits, Options, Server, Shelf, Taught, name_of, taught};
 use tokio::net::TcpListener;
 
 use crate::options::{Context, ModelArguments, WrongUsage, open_model};
 
 /// How often the user's wish to stop is looked for.
 const GLANCE: Duration = Duration::from_millis(100);
-/// What a taught lesson keeps its run in.
-const RUN: &str = "run";
 
 /// Serve learned prompts over HTTP, with a page to try them and to teach new ones.
 ///
@@ -61,19 +59,15 @@ pub struct Arguments {
     no_teach: bool,
 }
 
-/// Most pictures of a request.
-const PICTURES: usize = 64;
-
 /// Serves until Ctrl-C.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
-    check_token(&arguments.token, arguments.listen.ip())?;
+    check(&arguments)?;
     let shelf = shelf(&arguments, context)?;
     let options = Options {
         token: arguments.token,
         limits: Limits {
-            picture_bytes: (arguments.max_picture_mb as usize) << 20,
+            picture_bytes: arguments.max_picture_mb as usize * 1_000_000,
             pixels: u64::from(arguments.max_megapixels) * 1_000_000,
-            pictures: PICTURES,
             waiting: arguments.queue as usize,
             patience: Duration::from_secs(arguments.timeout.into()),
         },
@@ -122,17 +116,19 @@ async fn wanted(context: &Context) {
 }
 
 /// Whoever can reach the address could use the machine and its runs.
-fn check_token(token: &Option<String>, address: IpAddr) -> Result<()> {
-    let problem = match token {
-        None if !address.is_loopback() => {
+fn check(arguments: &Arguments) -> Result<()> {
+    let problem = match &arguments.token {
+        None if !arguments.listen.ip().is_loopback() => {
             "others can reach this address: give a token that clients have to show (--token, or CONTEXTUNE_TOKEN)"
         }
-        Some(token)
-            if token.is_empty()
-                || !token.bytes().all(|byte| byte.is_ascii_graphic())
-                || token.contains([';', ',', '"', '\\']) =>
+        Some(token) if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            "a token is made of ASCII letters, digits and signs"
+        }
+        _ if arguments.model.activation.is_some()
+            && arguments.model.model.is_none()
+            && !arguments.runs.is_empty() =>
         {
-            "a token is made of ASCII letters, digits and signs other than ; , \" and \\"
+            "--activation belongs to --model; runs have their own"
         }
         _ => return Ok(()),
     };
@@ -161,7 +157,19 @@ fn shelf(arguments: &Arguments, context: &Context) -> Result<Shelf> {
         shelf.add_model(arguments.model.model.as_deref(), options, &mut open)?;
     }
     if !arguments.no_teach {
-        for (name, run) in taught(&arguments.taught) {
+        for Taught {
+            name,
+            run,
+            is_finished,
+        } in taught(&arguments.taught)
+        {
+            if !is_finished {
+                context.screen.remark(format!(
+                    "the lesson {name} was not finished; go on with: contextune resume {}",
+                    run.display()
+                ));
+                continue;
+            }
             if let Err(error) = shelf.add_run(&name, &run, true, &mut open) {
                 context
                     .screen
@@ -170,23 +178,4 @@ fn shelf(arguments: &Arguments, context: &Context) -> Result<Shelf> {
         }
     }
     Ok(shelf)
-}
-
-/// Finished lessons, by name.
-fn taught(folder: &Path) -> Vec<(String, PathBuf)> {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return Vec::new(); // nothing was taught yet
-    };
-    let mut taught: Vec<(String, PathBuf)> = entries
-        .filter_map(Result::ok)
-        .map(|entry| {
-            (
-                entry.file_name().to_string_lossy().into_owned(),
-                entry.path().join(RUN),
-            )
-        })
-        .filter(|(_, run)| run.join("prompt.safetensors").is_file())
-        .collect();
-    taught.sort();
-    taught
 }

@@ -129,6 +129,8 @@ pub struct ExampleEncoder<'a> {
     sees: Sees,
     cache: Option<FeatureCache>,
     options: EncodingOptions,
+    /// Pictures that declare more are refused.
+    max_pixels: u64,
     /// Made when the first picture is encoded: what is cached needs no tower.
     encoder: OnceLock<PictureEncoder>,
 }
@@ -163,8 +165,14 @@ impl<'a> ExampleEncoder<'a> {
             sees,
             cache,
             options,
+            max_pixels: DecodeOptions::default().max_pixels,
             encoder: OnceLock::new(),
         }
+    }
+
+    /// The same, which refuses pictures that declare more pixels (width x height).
+    pub fn refusing_above(self, max_pixels: u64) -> Self {
+        Self { max_pixels, ..self }
     }
 
     /// Features of `examples` in these views. A features file has the views that it has, and pictures of it that differ in
@@ -266,6 +274,7 @@ impl<'a> ExampleEncoder<'a> {
             preprocess,
             decoding: DecodeOptions {
                 honour_exif: self.options.honour_exif,
+                max_pixels: self.max_pixels,
                 ..DecodeOptions::default()
             },
         }
