@@ -56,17 +56,18 @@ impl Outcome {
             peer_peak_memory_bytes: fastest.map(|peer| peak(peer)),
         }
     }
+}
 
-    pub fn append(&self, path: &Path) -> Result<()> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        let line = serde_json::to_string(self)? + "\n";
-        file.write_all(line.as_bytes())
-            .with_context(|| format!("cannot write {}", path.display()))
-    }
+/// Appends an outcome to the history.
+pub fn append(outcome: &impl Serialize, path: &Path) -> Result<()> {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    let line = serde_json::to_string(outcome)? + "\n";
+    file.write_all(line.as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 impl fmt::Display for Outcome {

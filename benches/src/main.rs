@@ -3,6 +3,7 @@
 
 mod floor;
 mod history;
+mod load;
 mod model;
 mod ours;
 mod program;
@@ -55,6 +56,18 @@ enum Action {
         #[arg(long, default_value = "benches/history.jsonl")]
         history: PathBuf,
     },
+    /// Serve a prompt to many clients at once, some of them hostile, and hold every answer against what `predict` says.
+    Load {
+        /// Clients at a time.
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+        clients: u16,
+        /// For how long.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: u64,
+        /// Where the outcome is appended.
+        #[arg(long, default_value = "benches/history.jsonl")]
+        history: PathBuf,
+    },
     /// Make what a row reads, unless it is there.
     #[command(hide = true)]
     Prepare {
@@ -93,6 +106,15 @@ fn main() -> Result<()> {
             Ok(())
         }
         Action::Growth { history } => run(&table::growth(), None, 1, Size::Published, &history),
+        Action::Load {
+            clients,
+            seconds,
+            history,
+        } => {
+            let outcome = load::run(clients.into(), seconds)?;
+            println!("{outcome}");
+            history::append(&outcome, &history)
+        }
         Action::Prepare { row, small } => ours::prepare(&find(&row, size(small))?.ours),
         Action::Measure { row, small } => {
             let row = find(&row, size(small))?;
@@ -156,7 +178,7 @@ fn run(
         }
         let outcome = history::Outcome::new(row, rate, &ours, &peers);
         println!("{outcome}");
-        outcome.append(history)?;
+        history::append(&outcome, history)?;
     }
     Ok(())
 }

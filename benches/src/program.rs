@@ -35,13 +35,7 @@ pub fn contextune(
     command: &[String],
     epochs: Option<(usize, usize)>,
 ) -> Result<Measurement> {
-    let program = std::env::current_exe()?.with_file_name("contextune");
-    if !program.exists() {
-        bail!(
-            "{} is missing: build the whole workspace",
-            program.display()
-        );
-    }
+    let program = contextune_path()?;
     let start = |words: &[String]| {
         let mut command = Command::new(&program);
         command.args(words.iter().map(|word| placed(word)));
@@ -64,6 +58,18 @@ pub fn contextune(
         peak_memory_bytes,
         flop: None,
     })
+}
+
+/// The command that was built with this program.
+pub fn contextune_path() -> Result<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name("contextune");
+    if !program.exists() {
+        bail!(
+            "{} is missing: build the whole workspace",
+            program.display()
+        );
+    }
+    Ok(program)
 }
 
 /// The median, as the run that was just made says.
@@ -147,7 +153,8 @@ pub fn work() -> PathBuf {
         .join("peers")
 }
 
-fn sources() -> &'static Path {
+/// The folder of the benchmarks.
+pub fn sources() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
