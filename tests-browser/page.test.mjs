@@ -560,3 +560,19 @@ pageTest(
   },
   { refusals: [503], offline: true },
 );
+
+for (const colorScheme of ["light", "dark"]) {
+  pageTest(
+    `the report of a run can be read by everyone in ${colorScheme}`,
+    async (page) => {
+      const report = await page.getByRole("link", { name: "Report", exact: true }).getAttribute("href");
+      await page.goto(new URL(report, URL_OF_SERVER).href);
+      await page.getByRole("heading", { level: 1 }).waitFor();
+      await assertAccessible(page, "the report");
+      await page.setViewportSize({ width: 360, height: 740 });
+      await assertNoSideways(page, "the report");
+      await screenshot(page, `report-${colorScheme}`);
+    },
+    { colorScheme },
+  );
+}

@@ -510,6 +510,12 @@ fn a_lesson_is_learned_kept_and_served_again() {
             reply.text()
         );
     }
+    // What never ends is let go before it has taken memory, in a field or in front of the first part.
+    let flood = "x".repeat(8 << 20);
+    let reply = server.post("/v1/teach", &Form::default().field("name", &flood));
+    assert_eq!(reply.status, 413, "{}", reply.text());
+    let reply = server.send("POST /v1/teach", &Form::header(), flood.as_bytes());
+    assert_eq!(reply.status, 400, "{}", reply.text());
     let left: Vec<_> = fs::read_dir(folder.path().join("contextune-taught"))
         .unwrap()
         .collect();

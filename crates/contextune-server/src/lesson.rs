@@ -58,6 +58,9 @@ const LONGEST_SIGNATURE: usize = 16;
 const CONTEXT_VECTORS: usize = 16;
 /// In front of the class, in the name of a picture's part.
 const CLASS: &str = "class/";
+/// Begins the name of a folder whose lesson still arrives, and the age at which it is one that a killed server left.
+const ARRIVING_PREFIX: &str = ".arriving-";
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 /// Parts of a lesson's folder.
 const DATA: &str = "data";
 const RUN: &str = "run";
@@ -176,9 +179,27 @@ struct Plan {
     folder: PathBuf,
 }
 
+/// Removes what killed servers left of lessons that arrived; another server may be receiving one at this moment.
+fn remove_abandoned(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    for entry in entries.filter_map(Result::ok) {
+        let is_arriving = entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(ARRIVING_PREFIX);
+        let changed = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = changed.ok().and_then(|changed| changed.elapsed().ok());
+        if is_arriving && age.is_some_and(|age| age > ABANDONED) {
+            // What cannot be removed does no harm.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 impl Lessons {
     /// Nothing taught yet; `folder` is made with the first lesson.
     pub fn new(folder: PathBuf, cache: Option<PathBuf>, pixels: u64, shelf: Arc<Shelf>) -> Self {
+        remove_abandoned(&folder);
         Self {
             folder,
             cache,
@@ -236,7 +257,7 @@ impl Lessons {
     fn learn(&self, plan: &Plan, lesson: &Lesson) {
         let started = Instant::now();
         let watcher = LessonWatcher { lesson, started };
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.learned(plan, &watcher)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.learned(plan, lesson, &watcher)));
         let mut progress = lesson.progress();
         progress.seconds = started.elapsed().as_secs_f64();
         match outcome {
@@ -245,7 +266,7 @@ impl Lessons {
                 progress.state = LessonState::Done;
                 return;
             }
-            Ok(Err(Failure::Learn(LearnError::Stopped { .. }))) => {
+            Ok(Err(Failure::Learn(LearnError::Stopped { .. }) | Failure::Stopped)) => {
                 progress.state = LessonState::Stopped;
                 if self.stopping.load(Ordering::SeqCst) {
                     return; // `contextune resume` goes on with it
@@ -268,7 +289,12 @@ impl Lessons {
         }
     }
 
-    fn learned(&self, plan: &Plan, watcher: &LessonWatcher<'_>) -> Result<Option<f32>, Failure> {
+    fn learned(
+        &self,
+        plan: &Plan,
+        lesson: &Lesson,
+        watcher: &LessonWatcher<'_>,
+    ) -> Result<Option<f32>, Failure> {
         let Plan {
             settings, backbone, ..
         } = plan;
@@ -299,6 +325,10 @@ impl Lessons {
             Err(LearnError::NothingToMeasure { .. }) if plan.held_out == 0 => None,
             Err(error) => return Err(error.into()),
         };
+        // A method without epochs could not be stopped before.
+        if lesson.stop.load(Ordering::SeqCst) && !self.stopping.load(Ordering::SeqCst) {
+            return Err(Failure::Stopped);
+        }
         let name = &plan.name;
         self.shelf
             .add_learned(name, folder.path(), true, backbone)?;
@@ -315,6 +345,8 @@ enum Failure {
     Report(#[from] ReportError),
     #[error(transparent)]
     Shelf(#[from] crate::shelf::ShelfError),
+    #[error("it was stopped")]
+    Stopped,
 }
 
 impl Lesson {
@@ -499,7 +531,7 @@ impl Upload {
     ) -> Result<Self, Refusal> {
         fs::create_dir_all(&lessons.folder).map_err(cannot_keep)?;
         let folder = tempfile::Builder::new()
-            .prefix(".arriving-")
+            .prefix(ARRIVING_PREFIX)
             .tempdir_in(&lessons.folder)
             .map_err(cannot_keep)?;
         let mut upload = Self {
