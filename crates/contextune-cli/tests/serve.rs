@@ -399,6 +399,15 @@ fn lesson(server: &Server, name: &str) -> Value {
     }
 }
 
+/// The most memory that the server has held, in bytes.
+fn peak_memory(server: &Server) -> f64 {
+    let counted = server.get("/metrics").text();
+    let line = counted
+        .lines()
+        .find_map(|line| line.strip_prefix("contextune_memory_peak_bytes "));
+    line.unwrap().parse().unwrap()
+}
+
 fn lesson_form(name: &str, count: usize) -> Form {
     let mut form = Form::default().field("name", name);
     for class in ["bear", "giraffe"] {
@@ -510,18 +519,41 @@ fn a_lesson_is_learned_kept_and_served_again() {
             reply.text()
         );
     }
-    // What never ends is let go before it has taken memory, in a field or in front of the first part.
+    // What never ends is let go before it has taken memory, in a field or in front of the first part; so is a list of numbers
+    // where pictures belong.
+    let before = peak_memory(&server);
     let flood = "x".repeat(8 << 20);
     let reply = server.post("/v1/teach", &Form::default().field("name", &flood));
     assert_eq!(reply.status, 413, "{}", reply.text());
     let reply = server.send("POST /v1/teach", &Form::header(), flood.as_bytes());
     assert_eq!(reply.status, 400, "{}", reply.text());
+    let numbers = format!("{{\"images\": [[{}0]]}}", "0,".repeat(12 << 20));
+    let headers = "Content-Type: application/json\r\n";
+    let reply = server.send("POST /v1/predict", headers, numbers.as_bytes());
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    let taken = peak_memory(&server) - before;
+    assert!(taken < 128e6, "{taken} bytes more");
+    // What is held out but cannot be read costs the accuracy, not the lesson.
+    let mut form = lesson_form("broken", 4);
+    let picture = fs::read(&pictures("bear", 1)[0]).unwrap();
+    form = form.file("class/bear", "cut short.png", &picture[..picture.len() / 2]);
+    assert_eq!(server.post("/v1/teach", &form).status, 202);
+    let progress = lesson(&server, "broken");
+    assert_eq!(
+        (&progress["state"], &progress["accuracy"]),
+        (&value!("done"), &Value::Null),
+        "{progress}"
+    );
+    assert!(
+        progress["remarks"].to_string().contains("cut short.png"),
+        "{progress}"
+    );
     let left: Vec<_> = fs::read_dir(folder.path().join("contextune-taught"))
         .unwrap()
         .collect();
     assert_eq!(
         left.len(),
-        2,
+        3,
         "nothing is left of lessons that were refused: {left:?}"
     );
     assert_eq!(server.interrupt().code(), Some(0));
@@ -533,7 +565,7 @@ fn the_document_describes_every_path() {
     let server = server(folder.path(), &[]);
     let document = server.get("/openapi.json").json();
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 8, "{paths:?}");
+    assert_eq!(paths.len(), 9, "{paths:?}");
     for (path, methods) in paths {
         for method in methods.as_object().unwrap().keys() {
             let line = format!(

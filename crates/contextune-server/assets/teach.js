@@ -291,25 +291,29 @@ export function makeTeach(isShown, { changed, tryModel, show }) {
     if (byId("state").textContent !== text) byId("state").textContent = text;
   }
 
+  /** How a lesson ended, in a word or a few. */
+  function ended({ state, epochs_done: done, epochs }) {
+    if (state === "done") return "Learned";
+    if (state === "failed") return "Failed";
+    // A linear probe has no epochs.
+    return epochs > 0 ? `Stopped after ${done} of ${plural(epochs, "epoch")}` : "Stopped";
+  }
+
   function finish(lesson) {
     const { name, state } = lesson;
     if (RUNNING.includes(state)) return;
     byId("advance").hidden = true;
-    // The server keeps what was begun under this name.
-    if (nameField.value.trim() === name) nameField.value = nextName(name, isTaken);
-    if (state === "failed") {
-      say(byId("progress-error"), lesson.error ?? "The lesson failed.");
-      return;
-    }
-    const model = models.find((candidate) => candidate.name === name);
-    const measured = lesson.accuracy !== null;
-    const title = state === "stopped" ? `Stopped after ${lesson.epochs_done} of ${plural(lesson.epochs, "epoch")}` : "Learned";
-    byId("outcome-accuracy").textContent = measured ? percent(lesson.accuracy) : title;
+    const learned = state === "done";
+    // A lesson that came to nothing leaves its name free.
+    if (learned && nameField.value.trim() === name) nameField.value = nextName(name, isTaken);
+    if (state === "failed") say(byId("progress-error"), lesson.error ?? "The lesson failed.");
+    const model = learned && models.find((candidate) => candidate.name === name);
+    // One that is stopped in its last epoch was measured all the same.
+    const measured = learned && lesson.accuracy !== null;
+    byId("outcome-accuracy").textContent = measured ? percent(lesson.accuracy) : ended(lesson);
     const parts = [];
-    if (measured) {
-      if (state === "stopped") parts.push(`${title}.`);
-      parts.push(`Accuracy on the ${plural(lesson.held_out, "held-out picture")}.`);
-    } else if (model) parts.push("Nothing was held out to measure it on: a class holds out every fifth picture if it has five or more.");
+    if (measured) parts.push(`Accuracy on the ${plural(lesson.held_out, "held-out picture")}.`);
+    else if (learned) parts.push("Nothing was held out that it could be measured on: a class holds out every fifth picture if it has five or more.");
     else parts.push("Nothing was kept.");
     if (lesson.seconds) parts.push(`It took ${lesson.seconds.toFixed(1)} s.`);
     byId("outcome-about").textContent = parts.join(" ");

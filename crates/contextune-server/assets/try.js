@@ -47,7 +47,7 @@ export function makeTry(isShown) {
   const results = byId("results");
 
   let models = [];
-  let limits = { picture_bytes: Infinity, pictures: Infinity };
+  let limits = { picture_bytes: Infinity, pictures: Infinity, request_bytes: Infinity };
   let pictures = [];
   let made = 0;
   // What was written for each model, by its name.
@@ -126,10 +126,11 @@ export function makeTry(isShown) {
   /** Asks in requests that stay within the limits, and are small enough for answers to come one after the other. */
   async function askInParts(side, fields, waiting, signal) {
     const most = Math.min(PICTURES_A_REQUEST, limits.pictures);
+    const room = limits.request_bytes - FORM_BYTES;
     let rest = waiting;
     while (rest.length > 0 && !signal.aborted) {
       let size = 0;
-      const fits = (picture) => (size += picture.file.size) <= limits.picture_bytes;
+      const fits = (picture) => (size += picture.file.size) <= room;
       const over = rest.findIndex((picture, index) => index === most || !fits(picture));
       const part = over < 0 ? rest : rest.slice(0, over);
       await answerFor(side, fields, part, signal);

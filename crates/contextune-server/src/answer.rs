@@ -75,7 +75,7 @@ pub(crate) struct ErrorBody {
 }
 
 impl Refusal {
-    /// A request that the client has to change.
+    /// Not answered, with a sentence for a person, cut where it is longer than one.
     pub fn new(status: StatusCode, error: impl ToString) -> Self {
         let mut error = error.to_string();
         if let Some((end, _)) = error.char_indices().nth(LONGEST_ERROR) {

@@ -110,11 +110,29 @@ async fn count(State(state): State<Arc<ServerState>>, request: Request, next: Ne
     state
         .metrics
         .request(path, response.status().as_u16(), started.elapsed());
+    response = in_json(response);
     response.headers_mut().insert(
         HeaderName::from_static("x-content-type-options"),
         HeaderValue::from_static("nosniff"),
     );
     response
+}
+
+/// What the framework refuses by itself, as the server refuses: a path or a form that cannot be read.
+fn in_json(response: Response) -> Response {
+    let kind = response.headers().get(CONTENT_TYPE);
+    let is_plain = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    match response.status() {
+        status if is_plain && status.is_client_error() => {
+            let problem = status.canonical_reason().unwrap_or("it cannot be read");
+            Refusal::new(
+                status,
+                format!("{problem}: see /openapi.json for what is expected"),
+            )
+            .into_response()
+        }
+        _ => response,
+    }
 }
 
 /// The document that describes the interface.
@@ -127,6 +145,7 @@ async fn count(State(state): State<Arc<ServerState>>, request: Request, next: Ne
     ),
     paths(
         health,
+        guard::login,
         metrics,
         models,
         report,
@@ -173,7 +192,10 @@ async fn health() -> Json<Health> {
 }
 
 /// Counters in Prometheus' text format.
-#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
+#[utoipa::path(get, path = "/metrics", responses(
+        (status = 401, body = ErrorBody, description = "the token is missing"),
+        (status = 403, body = ErrorBody, description = "another site's page asks, or under another name of the machine"),
+        (status = 200, body = String, content_type = "application/openmetrics-text")))]
 async fn metrics(State(state): State<Arc<ServerState>>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     (
@@ -279,7 +301,9 @@ impl ModelDescription {
 }
 
 /// What can be asked: runs, then words, then what was taught.
-#[utoipa::path(get, path = "/v1/models", responses((status = 200, body = Models), (status = 401, body = ErrorBody)))]
+#[utoipa::path(get, path = "/v1/models", responses(
+        (status = 403, body = ErrorBody, description = "another site's page asks, or under another name of the machine"),
+        (status = 200, body = Models), (status = 401, body = ErrorBody)))]
 async fn models(State(state): State<Arc<ServerState>>) -> Json<Models> {
     Json(Models {
         models: state
@@ -329,7 +353,10 @@ async fn streamed(file: &FilePath) -> io::Result<([(HeaderName, u64); 1], Body)>
 
 /// The page that shows what was learned.
 #[utoipa::path(get, path = "/v1/models/{name}/report.html", params(("name" = String, Path,)),
-    responses((status = 200, body = String, content_type = "text/html"), (status = 404, body = ErrorBody)))]
+    responses(
+        (status = 401, body = ErrorBody, description = "the token is missing"),
+        (status = 403, body = ErrorBody, description = "another site's page asks, or under another name of the machine"),
+        (status = 200, body = String, content_type = "text/html"), (status = 404, body = ErrorBody)))]
 async fn report(
     State(state): State<Arc<ServerState>>,
     Path(name): Path<String>,
@@ -350,7 +377,10 @@ async fn report(
 
 /// The prompt file, to be used elsewhere.
 #[utoipa::path(get, path = "/v1/models/{name}/prompt.safetensors", params(("name" = String, Path,)),
-    responses((status = 200, body = String, content_type = "application/octet-stream"), (status = 404, body = ErrorBody)))]
+    responses(
+        (status = 401, body = ErrorBody, description = "the token is missing"),
+        (status = 403, body = ErrorBody, description = "another site's page asks, or under another name of the machine"),
+        (status = 200, body = String, content_type = "application/octet-stream"), (status = 404, body = ErrorBody)))]
 async fn prompt(
     State(state): State<Arc<ServerState>>,
     Path(name): Path<String>,
@@ -397,6 +427,8 @@ struct FormRequest {
 #[utoipa::path(post, path = "/v1/predict",
     request_body(content((FormRequest = "multipart/form-data"), (JsonRequest = "application/json"))),
     responses(
+        (status = 403, body = ErrorBody, description = "another site's page asks, or under another name of the machine"),
+        (status = 500, body = ErrorBody, description = "the server failed on this request"),
         (status = 200, body = Answer),
         (status = 400, body = ErrorBody, description = "malformed"),
         (status = 401, body = ErrorBody, description = "the token is missing"),
@@ -459,8 +491,14 @@ struct Begun {
 /// Learns a new prompt from pictures; one lesson at a time.
 #[utoipa::path(post, path = "/v1/teach", request_body(content = LessonForm, content_type = "multipart/form-data"),
     responses(
+        (status = 400, body = ErrorBody, description = "malformed"),
+        (status = 401, body = ErrorBody, description = "the token is missing"),
+        (status = 408, body = ErrorBody, description = "the lesson did not arrive in time"),
+        (status = 413, body = ErrorBody, description = "too large"),
+        (status = 500, body = ErrorBody, description = "the disk cannot be written"),
+        (status = 503, body = ErrorBody, description = "too many lessons arrive, or the server is stopping"),
         (status = 202, body = Begun),
-        (status = 403, body = ErrorBody, description = "nothing can be taught here"),
+        (status = 403, body = ErrorBody, description = "nothing can be taught here, or another site's page asks"),
         (status = 409, body = ErrorBody, description = "the name is taken, or another lesson is under way"),
         (status = 422, body = ErrorBody, description = "the lesson cannot be learned from"),
     ))]
@@ -475,7 +513,10 @@ async fn teach(
 
 /// How far a lesson is.
 #[utoipa::path(get, path = "/v1/teach/{name}", params(("name" = String, Path,)),
-    responses((status = 200, body = Progress), (status = 404, body = ErrorBody)))]
+    responses(
+        (status = 401, body = ErrorBody, description = "the token is missing"),
+        (status = 403, body = ErrorBody, description = "nothing can be taught here, or another site's page asks"),
+        (status = 200, body = Progress), (status = 404, body = ErrorBody)))]
 async fn lesson_progress(
     State(state): State<Arc<ServerState>>,
     Path(name): Path<String>,
@@ -486,7 +527,10 @@ async fn lesson_progress(
 
 /// Ends a lesson after its epoch.
 #[utoipa::path(delete, path = "/v1/teach/{name}", params(("name" = String, Path,)),
-    responses((status = 204), (status = 404, body = ErrorBody)))]
+    responses(
+        (status = 401, body = ErrorBody, description = "the token is missing"),
+        (status = 403, body = ErrorBody, description = "nothing can be taught here, or another site's page asks"),
+        (status = 204), (status = 404, body = ErrorBody)))]
 async fn stop_lesson(
     State(state): State<Arc<ServerState>>,
     Path(name): Path<String>,

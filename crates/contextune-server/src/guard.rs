@@ -11,8 +11,9 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
-use crate::answer::Refusal;
+use crate::answer::{ErrorBody, Refusal};
 use crate::server::State as ServerState;
 
 const COOKIE_NAME: &str = "contextune-token";
@@ -81,12 +82,22 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 /// What the page's form sends.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub(crate) struct Login {
     token: String,
 }
 
 /// Gives who knows the token a cookie that stands for it, which no script can read.
+#[utoipa::path(post, path = "/login",
+    request_body(content = Login, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 204, description = "the cookie is set"),
+        (status = 401, body = ErrorBody, description = "another token"),
+        (status = 403, body = ErrorBody, description = "another site's page asks, or under another name of the machine"),
+        (status = 413, body = ErrorBody, description = "too large"),
+        (status = 415, body = ErrorBody, description = "no form"),
+        (status = 422, body = ErrorBody, description = "a form without `token`"),
+    ))]
 pub(crate) async fn login(
     State(state): State<Arc<ServerState>>,
     Form(Login { token: given }): Form<Login>,

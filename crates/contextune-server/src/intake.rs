@@ -1,6 +1,7 @@
 //! Bodies of requests, read within bounds: so many bytes a picture, so many a request, so many of all requests together, and
 //! none for longer than a client is waited for.
 
+use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use contextune::data;
 use futures_util::StreamExt as _;
-use serde::de::{Error as _, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::ToSchema;
 
@@ -81,11 +83,9 @@ pub(crate) struct JsonRequest {
 }
 
 /// A picture as JSON.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(
-    untagged,
-    expecting = "a picture is its bytes in base64, or an object with `name` and `data`"
-)]
+// As clients serialise it: that is where the document takes its shape from.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
 pub(crate) enum JsonPicture {
     /// Its bytes in base64, or a `data:` address.
     Bytes(String),
@@ -93,8 +93,40 @@ pub(crate) enum JsonPicture {
     Named(NamedJsonPicture),
 }
 
+// Derived, it would keep all of an element before it looks at it: fifty times the bytes of a list of numbers.
+impl<'a> Deserialize<'a> for JsonPicture {
+    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Picture;
+
+        impl<'a> Visitor<'a> for Picture {
+            type Value = JsonPicture;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(
+                    "a picture: its bytes in base64, or an object with `name` and `data`",
+                )
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<JsonPicture, E> {
+                Ok(JsonPicture::Bytes(text.to_owned()))
+            }
+
+            fn visit_string<E: de::Error>(self, text: String) -> Result<JsonPicture, E> {
+                Ok(JsonPicture::Bytes(text))
+            }
+
+            fn visit_map<A: MapAccess<'a>>(self, map: A) -> Result<JsonPicture, A::Error> {
+                NamedJsonPicture::deserialize(MapAccessDeserializer::new(map))
+                    .map(JsonPicture::Named)
+            }
+        }
+
+        deserializer.deserialize_any(Picture)
+    }
+}
+
 /// A picture with a name as JSON.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NamedJsonPicture {
     /// What the answer calls it.
@@ -442,9 +474,17 @@ impl Unclaimed {
     }
 }
 
-/// A form that is not one, or was cut short.
+/// A form that is not one, was cut short, or has a part without end.
 pub(crate) fn broken_form(error: MultipartError) -> Refusal {
-    Refusal::new(error.status(), error.body_text())
+    // The last cause is what the client did.
+    let mut cause: &dyn Error = &error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    match error.status() {
+        status if status.is_server_error() => malformed(cause),
+        status => Refusal::new(status, cause),
+    }
 }
 
 pub(crate) fn unknown_field(name: &str, known: &str) -> Refusal {

@@ -22,7 +22,7 @@ use contextune::image::Format;
 use contextune::prompt::Method;
 use contextune::prompt::coop::{ContextLayout, Position};
 use contextune::prompt::linear_probe::LinearProbeSettings;
-use contextune::report::{Grounds, ReportError, RunReport};
+use contextune::report::{Grounds, RunReport};
 use contextune::run::{self, LearnError, RecipeName, RunFolder, RunWatcher, Settings};
 use contextune::train::{self as training, EpochMetrics};
 use serde::Serialize;
@@ -176,6 +176,8 @@ struct Plan {
     settings: Settings,
     backbone: Arc<Backbone>,
     held_out: usize,
+    /// The names under which its pictures were sent, by those under which they are kept.
+    sent: BTreeMap<String, String>,
     folder: PathBuf,
 }
 
@@ -197,7 +199,7 @@ fn remove_abandoned(folder: &Path) {
 }
 
 impl Lessons {
-    /// Nothing taught yet; `folder` is made with the first lesson.
+    /// Nothing taught yet; `folder` is made when the first lesson arrives.
     pub fn new(folder: PathBuf, cache: Option<PathBuf>, pixels: u64, shelf: Arc<Shelf>) -> Self {
         remove_abandoned(&folder);
         Self {
@@ -256,37 +258,34 @@ impl Lessons {
     /// Learns what `plan` says and puts it on the shelf. What comes to nothing leaves nothing, unless it can be resumed.
     fn learn(&self, plan: &Plan, lesson: &Lesson) {
         let started = Instant::now();
-        let watcher = LessonWatcher { lesson, started };
+        let watcher = LessonWatcher {
+            lesson,
+            started,
+            stopping: &self.stopping,
+            sent: &plan.sent,
+        };
         let outcome = catch_unwind(AssertUnwindSafe(|| self.learned(plan, lesson, &watcher)));
+        let (state, error) = match outcome {
+            Ok(Ok(())) => (LessonState::Done, None),
+            Ok(Err(Failure::Learn(LearnError::Stopped { .. }) | Failure::Stopped)) => {
+                (LessonState::Stopped, None)
+            }
+            Ok(Err(error)) => (LessonState::Failed, Some(watcher.named(&error.to_string()))),
+            Err(_) => {
+                let error = "the server failed on this lesson; it goes on with others";
+                (LessonState::Failed, Some(error.to_owned()))
+            }
+        };
+        // `contextune resume` goes on with what the end of the server stopped.
+        let is_kept = state == LessonState::Done
+            || (state == LessonState::Stopped && self.stopping.load(Ordering::SeqCst));
+        if !is_kept && let Err(error) = fs::remove_dir_all(&plan.folder) {
+            watcher.remark(format!("{} is left over: {error}", plan.folder.display()));
+        }
         let mut progress = lesson.progress();
         progress.seconds = started.elapsed().as_secs_f64();
-        match outcome {
-            Ok(Ok(accuracy)) => {
-                progress.accuracy = accuracy;
-                progress.state = LessonState::Done;
-                return;
-            }
-            Ok(Err(Failure::Learn(LearnError::Stopped { .. }) | Failure::Stopped)) => {
-                progress.state = LessonState::Stopped;
-                if self.stopping.load(Ordering::SeqCst) {
-                    return; // `contextune resume` goes on with it
-                }
-            }
-            Ok(Err(error)) => {
-                progress.error = Some(error.to_string());
-                progress.state = LessonState::Failed;
-            }
-            Err(_) => {
-                progress.error =
-                    Some("the server failed on this lesson; it goes on with others".into());
-                progress.state = LessonState::Failed;
-            }
-        }
-        if let Err(error) = fs::remove_dir_all(&plan.folder) {
-            progress
-                .remarks
-                .push(format!("{} is left over: {error}", plan.folder.display()));
-        }
+        progress.error = error;
+        progress.state = state;
     }
 
     fn learned(
@@ -294,7 +293,7 @@ impl Lessons {
         plan: &Plan,
         lesson: &Lesson,
         watcher: &LessonWatcher<'_>,
-    ) -> Result<Option<f32>, Failure> {
+    ) -> Result<(), Failure> {
         let Plan {
             settings, backbone, ..
         } = plan;
@@ -307,9 +306,13 @@ impl Lessons {
         let encoder = run::encoder(settings, model, self.cache.clone())
             .map_err(LearnError::from)?
             .refusing_above(self.pixels);
-        let outcome = run::learn(settings, &dataset, model, &encoder, &folder, watcher);
-        let accuracy = match outcome {
+        match run::learn(settings, &dataset, model, &encoder, &folder, watcher) {
             Ok(outcome) => {
+                {
+                    let mut progress = lesson.progress();
+                    progress.accuracy = Some(outcome.result.accuracy);
+                    progress.held_out = outcome.measured.examples.len();
+                }
                 let grounds = Grounds {
                     folder: &folder,
                     model,
@@ -317,22 +320,23 @@ impl Lessons {
                     cache: self.cache.as_deref(),
                     measured: Some(&outcome.measured),
                 };
-                let page = RunReport::gather(&grounds, watcher)?.page();
-                folder.write_report(&page).map_err(LearnError::from)?;
-                Some(outcome.result.accuracy)
+                let page = RunReport::gather(&grounds, watcher).map(|report| report.page());
+                // The run is whole without it.
+                if let Err(error) = page.and_then(|page| Ok(folder.write_report(&page)?)) {
+                    watcher.remark(format!("there is no report: {error}"));
+                }
             }
             // The prompt is there all the same.
-            Err(LearnError::NothingToMeasure { .. }) if plan.held_out == 0 => None,
+            Err(LearnError::NothingToMeasure { .. }) => lesson.progress().held_out = 0,
             Err(error) => return Err(error.into()),
-        };
+        }
         // A method without epochs could not be stopped before.
         if lesson.stop.load(Ordering::SeqCst) && !self.stopping.load(Ordering::SeqCst) {
             return Err(Failure::Stopped);
         }
-        let name = &plan.name;
         self.shelf
-            .add_learned(name, folder.path(), true, backbone)?;
-        Ok(accuracy)
+            .add_learned(&plan.name, folder.path(), true, backbone)?;
+        Ok(())
     }
 }
 
@@ -341,8 +345,6 @@ impl Lessons {
 enum Failure {
     #[error(transparent)]
     Learn(#[from] LearnError),
-    #[error(transparent)]
-    Report(#[from] ReportError),
     #[error(transparent)]
     Shelf(#[from] crate::shelf::ShelfError),
     #[error("it was stopped")]
@@ -359,6 +361,23 @@ impl Lesson {
 struct LessonWatcher<'a> {
     lesson: &'a Lesson,
     started: Instant,
+    stopping: &'a AtomicBool,
+    sent: &'a BTreeMap<String, String>,
+}
+
+impl LessonWatcher<'_> {
+    /// A sentence that names pictures as they were sent, not as they are kept.
+    fn named(&self, sentence: &str) -> String {
+        let words = sentence.split(' ').map(|word| {
+            let path = Path::new(word.trim_end_matches([':', ';', ',']));
+            let kept = path.file_name().and_then(|name| name.to_str());
+            match kept.and_then(|kept| self.sent.get(kept)) {
+                Some(sent) => format!("{sent}{}", &word[path.as_os_str().len()..]),
+                None => word.to_owned(),
+            }
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
 }
 
 impl EncodingWatcher for LessonWatcher<'_> {
@@ -369,6 +388,7 @@ impl EncodingWatcher for LessonWatcher<'_> {
     }
 
     fn remark(&self, text: String) {
+        let text = self.named(&text);
         self.lesson.progress().remarks.push(text);
     }
 }
@@ -393,7 +413,10 @@ impl RunWatcher for LessonWatcher<'_> {
             accuracy: metrics.accuracy,
         });
         progress.seconds = self.started.elapsed().as_secs_f64();
-        match self.lesson.stop.load(Ordering::SeqCst) {
+        let is_over = [&self.lesson.stop, self.stopping]
+            .into_iter()
+            .any(|flag| flag.load(Ordering::SeqCst));
+        match is_over {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
@@ -445,7 +468,12 @@ fn start(
         stop: AtomicBool::new(false),
     });
     lessons.lessons().insert(name.clone(), Arc::clone(&lesson));
-    let learning = Arc::clone(&lessons);
+    let (learning, folder) = (Arc::clone(&lessons), plan.folder.clone());
+    // Held until the thread is in it, so that whoever stops the server waits for it.
+    let mut thread = lessons
+        .thread
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     let spawned = std::thread::Builder::new()
         .name("lesson".into())
         .spawn(move || {
@@ -453,15 +481,14 @@ fn start(
             drop(turn);
         });
     match spawned {
-        Ok(thread) => {
-            *lessons
-                .thread
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(handle) => {
+            *thread = Some(handle);
             Ok(name)
         }
         Err(error) => {
             lessons.lessons().remove(&name);
+            // Nothing else can be done about what cannot be removed.
+            let _ = fs::remove_dir_all(folder);
             Err(cannot_keep(error))
         }
     }
@@ -493,6 +520,8 @@ struct Upload {
     backbone: Option<String>,
     /// Pictures by class, in the order in which they came.
     classes: BTreeMap<String, Vec<PathBuf>>,
+    /// The names under which they were sent, by those under which they are kept.
+    sent: BTreeMap<String, String>,
     /// Goes away with the upload, unless it becomes a plan.
     folder: TempDir,
 }
@@ -539,6 +568,7 @@ impl Upload {
             method: None,
             backbone: None,
             classes: BTreeMap::new(),
+            sent: BTreeMap::new(),
             folder,
         };
         let mut arrival = Arrival {
@@ -591,7 +621,12 @@ impl Upload {
         limits: &Limits,
         arrival: &mut Arrival,
     ) -> Result<(), Refusal> {
-        let name = part.file_name().unwrap_or("a picture").to_owned();
+        let name: String = part
+            .file_name()
+            .unwrap_or("a picture")
+            .chars()
+            .take(LONGEST_CLASS)
+            .collect();
         let path = self.folder.path().join(format!("{number:05}"));
         let mut file = tokio::fs::File::create(&path).await.map_err(cannot_keep)?;
         let mut beginning = Vec::new();
@@ -623,6 +658,9 @@ impl Upload {
             .map_err(|error| unprocessable(format!("{name}: {error}")))?;
         let kept = path.with_extension(format.to_string().to_ascii_lowercase());
         tokio::fs::rename(&path, &kept).await.map_err(cannot_keep)?;
+        if let Some(kept) = kept.file_name() {
+            self.sent.insert(kept.to_string_lossy().into_owned(), name);
+        }
         self.classes.entry(class.to_owned()).or_default().push(kept);
         Ok(())
     }
@@ -706,7 +744,8 @@ impl Upload {
             }
         }
         let folder = lessons.folder.join(&name);
-        fs::rename(self.folder.keep(), &folder).map_err(cannot_keep)?;
+        fs::rename(self.folder.path(), &folder).map_err(cannot_keep)?;
+        let _moved = self.folder.keep();
         let data = absolute(&folder).join(DATA);
         let settings = Settings {
             model: backbone.source.clone(),
@@ -720,6 +759,7 @@ impl Upload {
             settings,
             backbone,
             held_out,
+            sent: self.sent,
             folder,
         })
     }

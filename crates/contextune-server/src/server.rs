@@ -109,7 +109,8 @@ impl Server {
         })
     }
 
-    /// Serves until `stop`; what is under way is finished, a lesson ends after its epoch and can be resumed.
+    /// Serves until `stop`; then there are ten seconds for what is under way, and a lesson ends after its epoch and can be
+    /// resumed.
     ///
     /// # Errors
     /// None that a client can cause.

@@ -27,7 +27,7 @@ pub struct Arguments {
     runs: Vec<String>,
     #[command(flatten)]
     model: ModelArguments,
-    /// Address and port; port 0 takes a free one. Only this machine can reach a loopback address.
+    /// Internet address and port, port 0 for a free one. Only this machine can reach a loopback address such as 127.0.0.1.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8321")]
     listen: SocketAddr,
     /// What clients have to show as `Authorization: Bearer TOKEN`; the page asks for it. Needed for an address that others can
@@ -62,6 +62,14 @@ pub struct Arguments {
 /// Serves until Ctrl-C.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     check(&arguments)?;
+    // Models may take long to open: a port that is taken is said before.
+    let listener = std::net::TcpListener::bind(arguments.listen).with_context(|| {
+        format!(
+            "cannot listen on {}: choose another address or port with --listen",
+            arguments.listen
+        )
+    })?;
+    listener.set_nonblocking(true)?;
     let shelf = shelf(&arguments, context)?;
     let options = Options {
         token: arguments.token,
@@ -83,24 +91,18 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         .build()
         .context("cannot start the server")?;
     runtime.block_on(async {
-        let listener = TcpListener::bind(arguments.listen).await.with_context(|| {
-            format!(
-                "cannot listen on {}: choose another address or port with --listen",
-                arguments.listen
-            )
-        })?;
+        let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let prompts = match learned {
             0 => "no learned prompt: words answer".to_owned(),
             1 => "1 learned prompt".to_owned(),
             many => format!("{many} learned prompts"),
         };
-        context.screen.remark(format!(
-            "serving on http://{address} ({prompts}); Ctrl-C stops"
-        ));
+        // Nobody could use the server without: not even --quiet hides it.
+        eprintln!("serving on http://{address} ({prompts}); Ctrl-C stops");
         let _gentle = context
             .interrupt
-            .gentle("answering what has been asked; Ctrl-C again stops at once");
+            .gentle("answering what has been asked, ending a lesson after its epoch; Ctrl-C again stops at once");
         server
             .serve(listener, wanted(context))
             .await
