@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{answer, demo_data, failure, json, text};
+use common::{answer, command, demo_data, failure, json, text};
 use contextune::image::{DecodeOptions, open};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -118,7 +118,7 @@ fn an_unreadable_picture_is_listed_and_the_sheets_show_the_others() {
     );
 
     let sheets = TempDir::new().unwrap();
-    let [png, page] = ["sheet.png", "sheet.html"].map(|name| sheets.path().join(name));
+    let [png, page] = ["sheet.PNG", "sheet.HTML"].map(|name| sheets.path().join(name));
     for sheet in [&png, &page] {
         let data = text(folder.path());
         answer(&[
@@ -147,6 +147,30 @@ fn an_unreadable_picture_is_listed_and_the_sheets_show_the_others() {
         ],
     );
     assert!(refused.contains(".html or .png"), "{refused}");
+
+    // Without a single readable picture there is no sheet, but what is wrong with each is said.
+    for name in ["games/pins.png", "games/ball.png", "faces/wow.png"] {
+        let path = folder.path().join("train").join(name);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    }
+    let empty = sheets.path().join("empty.png");
+    let output = command()
+        .args(["data", "inspect", text(folder.path()), "--json"])
+        .args(["--sheet", text(&empty)])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let [said, errors] =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    let inspection = json(&said);
+    let unreadable = inspection["pictures"]["unreadable"].as_array().unwrap();
+    assert_eq!(unreadable.len(), 4, "{said}");
+    assert!(
+        errors.contains("empty.png: none of the pictures"),
+        "{errors}"
+    );
+    assert!(!empty.exists());
 }
 
 #[test]

@@ -41,10 +41,19 @@ fn kept_features_are_listed_and_deleted() {
     assert!(refused.contains("--yes"), "{refused}");
     let unknown = failure(1, &with_cache(&cache, &["cache", "clear", "feed", "--yes"]));
     assert!(unknown.contains("nothing called feed"), "{unknown}");
-    for kept in [["--older-than", "1"], ["--model", "another"]] {
-        let clear = [&["cache", "clear", "--yes"], &kept[..]].concat();
+    let unnamed = failure(2, &with_cache(&cache, &["cache", "clear", "", "--yes"]));
+    assert!(unnamed.contains("a name is empty"), "{unnamed}");
+    let other = ["cache", "clear", "--model", "another", "--yes"];
+    let other = failure(1, &with_cache(&cache, &other));
+    assert!(
+        other.contains("no features of the model another are kept"),
+        "{other}"
+    );
+    // So many days have more seconds than a number holds.
+    for days in ["1", "18446744073709551615"] {
+        let clear = ["cache", "clear", "--older-than", days];
         let said = answer(&with_cache(&cache, &clear));
-        assert!(said.contains("deleted 0 features"), "{said}");
+        assert_eq!(said, "nothing to delete\n");
     }
 
     let mine = cache.join("features/mine.safetensors");

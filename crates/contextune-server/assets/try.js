@@ -8,6 +8,8 @@ const STARTING_CLASSES = ["cat", "dog", "bird", "tree", "car", "house"];
 const STARTING_TEMPLATE = "a photo of a {}.";
 const AFTER_TYPING = 300;
 const PICTURES_A_REQUEST = 16;
+// What a request has besides its pictures: their names, classes, templates.
+const FORM_BYTES = 64_000;
 
 const METHODS = {
   zeroshot: "zero-shot",

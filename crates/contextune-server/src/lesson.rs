@@ -286,6 +286,9 @@ impl Lessons {
         progress.seconds = started.elapsed().as_secs_f64();
         progress.error = error;
         progress.state = state;
+        if state != LessonState::Done {
+            progress.accuracy = None;
+        }
     }
 
     fn learned(
@@ -327,7 +330,12 @@ impl Lessons {
                 }
             }
             // The prompt is there all the same.
-            Err(LearnError::NothingToMeasure { .. }) => lesson.progress().held_out = 0,
+            Err(LearnError::NothingToMeasure { source, .. }) => {
+                if plan.held_out > 0 {
+                    watcher.remark(format!("nothing could be measured: {source}"));
+                }
+                lesson.progress().held_out = 0;
+            }
             Err(error) => return Err(error.into()),
         }
         // A method without epochs could not be stopped before.

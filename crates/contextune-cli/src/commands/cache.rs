@@ -115,6 +115,12 @@ fn list(folder: &Path, kept: &[KeptEncoding], json: bool) -> Result<()> {
 
 fn clear(folder: &Path, kept: Vec<KeptEncoding>, arguments: &ClearArguments) -> Result<()> {
     for name in &arguments.names {
+        // Every name begins with it: an unset variable of a script must not delete what nobody named.
+        if name.is_empty() {
+            let message =
+                "a name is empty: give one that `contextune cache ls` prints, or none for all";
+            return Err(WrongUsage(message.into()).into());
+        }
         match kept
             .iter()
             .filter(|encoding| is_called(encoding, name))
@@ -128,6 +134,13 @@ fn clear(folder: &Path, kept: Vec<KeptEncoding>, arguments: &ClearArguments) -> 
             several => bail!("{several} names begin with {name}: give more of it"),
         }
     }
+    if let Some(model) = &arguments.model
+        && !kept
+            .iter()
+            .any(|encoding| encoding.model.as_ref() == Some(model))
+    {
+        bail!("no features of the model {model} are kept: `contextune cache ls` shows what is");
+    }
     let chosen: Vec<KeptEncoding> = kept
         .into_iter()
         .filter(|encoding| {
@@ -136,7 +149,7 @@ fn clear(folder: &Path, kept: Vec<KeptEncoding>, arguments: &ClearArguments) -> 
             let is_of_model = arguments.model.is_none() || encoding.model == arguments.model;
             let is_old = arguments
                 .older_than
-                .is_none_or(|days| age(encoding) > days * SECONDS_A_DAY);
+                .is_none_or(|days| age(encoding) > days.saturating_mul(SECONDS_A_DAY));
             is_named && is_of_model && is_old
         })
         .collect();
@@ -161,6 +174,7 @@ fn clear(folder: &Path, kept: Vec<KeptEncoding>, arguments: &ClearArguments) -> 
             };
             println!("{}", serde_json::to_string(&listing)?);
         }
+        false if chosen.is_empty() => println!("nothing to delete"),
         false => println!("deleted {}", summary(&chosen)),
     }
     Ok(())

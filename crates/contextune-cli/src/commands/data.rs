@@ -1,6 +1,5 @@
 //! `contextune data`: what is in a data set.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -88,9 +87,13 @@ enum Sheet {
 impl Sheet {
     fn parse(path: &str) -> Result<Self, String> {
         let path = PathBuf::from(path);
-        match path.extension().and_then(OsStr::to_str) {
-            Some("html") => Ok(Self::Page(path)),
-            Some("png") => Ok(Self::Png(path)),
+        let ends_in = |ending: &str| {
+            path.extension()
+                .is_some_and(|extension| extension.eq_ignore_ascii_case(ending))
+        };
+        match (ends_in("html"), ends_in("png")) {
+            (true, _) => Ok(Self::Page(path)),
+            (_, true) => Ok(Self::Png(path)),
             _ => Err("a sheet is a file that ends in .html or .png".to_owned()),
         }
     }
@@ -103,10 +106,8 @@ impl Sheet {
                 report::contact_sheet_page(title, inspection).into_bytes(),
             ),
             Self::Png(path) => {
-                let png = report::contact_sheet_png(inspection).with_context(|| {
-                    let classes = inspection.classes.len();
-                    format!("{classes} classes are too many for one PNG: write the sheet to an .html file")
-                })?;
+                let png = report::contact_sheet_png(inspection)
+                    .with_context(|| format!("cannot write {}", path.display()))?;
                 (path, png)
             }
         };
@@ -199,9 +200,7 @@ fn inspect(arguments: &InspectArguments, context: &Context) -> Result<()> {
     });
     bar.finish_and_clear();
     let name = arguments.data.display().to_string();
-    if let Some(sheet) = &arguments.sheet {
-        sheet.write(&name, &inspection)?;
-    }
+    // Before the sheet is written: one that fails must not cost what was found.
     if arguments.json {
         let inspected = Inspected {
             data: &arguments.data,
@@ -212,7 +211,10 @@ fn inspect(arguments: &InspectArguments, context: &Context) -> Result<()> {
     } else {
         print(&name, &inspection);
     }
-    Ok(())
+    match &arguments.sheet {
+        Some(sheet) => sheet.write(&name, &inspection),
+        None => Ok(()),
+    }
 }
 
 fn print(name: &str, inspection: &Inspection) {

@@ -106,16 +106,16 @@ impl FeatureCache {
     /// # Errors
     /// A folder that is there cannot be read.
     pub fn kept(root: &Path) -> io::Result<Vec<KeptEncoding>> {
-        let entries = match fs::read_dir(Self::folder(root)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
+        let Some(entries) = if_there(fs::read_dir(Self::folder(root)))? else {
+            return Ok(Vec::new());
         };
         let mut kept = Vec::new();
         for entry in entries {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if is_hash(&name, ENCODING_NAME) && entry.file_type()?.is_dir() {
-                kept.push(KeptEncoding::read(entry.path(), name)?);
+            let is_folder = if_there(entry.file_type())?.is_some_and(|kind| kind.is_dir());
+            if is_hash(&name, ENCODING_NAME) && is_folder {
+                kept.extend(if_there(KeptEncoding::read(entry.path(), name))?);
             }
         }
         kept.sort_by(|a, b| (b.last_used, &a.encoding).cmp(&(a.last_used, &b.encoding)));
@@ -246,6 +246,7 @@ impl CachedRow {
 }
 
 impl KeptEncoding {
+    /// Fails with `NotFound` only if the folder itself is gone.
     fn read(folder: PathBuf, encoding: String) -> io::Result<Self> {
         let mut kept = Self {
             encoding,
@@ -262,7 +263,10 @@ impl KeptEncoding {
         };
         for entry in fs::read_dir(&kept.folder)? {
             let entry = entry?;
-            let metadata = entry.metadata()?;
+            // Another process may have renamed what it wrote, or deleted it, since it was listed.
+            let Some(metadata) = if_there(entry.metadata())? else {
+                continue;
+            };
             let name = entry.file_name().to_string_lossy().into_owned();
             if !metadata.is_file() || !is_ours(&name) {
                 continue;
@@ -281,18 +285,27 @@ impl KeptEncoding {
         Ok(kept)
     }
 
-    /// Deletes these features. What this library did not write stays, and then so does the folder.
+    /// Deletes these features. What this library did not write stays, as does what another process adds meanwhile, and then so
+    /// does the folder.
     ///
     /// # Errors
     /// A file that cannot be deleted.
     pub fn delete(&self) -> io::Result<()> {
         for file in &self.files {
-            fs::remove_file(file)?;
+            if_there(fs::remove_file(file))?;
         }
         match fs::remove_dir(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
-            removed => removed,
+            removed => if_there(removed).map(|_| ()),
         }
+    }
+}
+
+/// `None` for what is not there: other processes write and delete at any time.
+fn if_there<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        outcome => outcome.map(Some),
     }
 }
 
@@ -371,6 +384,8 @@ mod tests {
         assert_eq!(kept[0].encoding, encoding);
         assert_eq!(kept[0].model.as_deref(), Some("a model"));
         assert_eq!((kept[0].features, kept[0].width), (3, Some(2)));
+        // The second time as if another process had deleted it.
+        kept[0].delete().unwrap();
         kept[0].delete().unwrap();
         assert!(cache.find(&[[1; 32]])[0].is_none() && !partial.exists());
         assert!(others.iter().all(|other| other.exists()));
@@ -380,6 +395,7 @@ mod tests {
         for other in &others {
             fs::remove_file(other).unwrap();
         }
+        empty[0].delete().unwrap();
         empty[0].delete().unwrap();
         assert!(FeatureCache::kept(root.path()).unwrap().is_empty());
     }

@@ -13,7 +13,7 @@ mod pictures;
 mod sweep;
 
 pub use charts::Line;
-pub use contact_sheet::{contact_sheet_page, contact_sheet_png};
+pub use contact_sheet::{ContactSheetError, contact_sheet_page, contact_sheet_png};
 pub use context::{LearnedContext, LearnedVector, learned_context};
 pub use gather::{Baseline, ClassReport, Example, Grounds, RunReport};
 pub use map::Map;
