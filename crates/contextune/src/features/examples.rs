@@ -21,8 +21,9 @@ const WRITE_EVERY: Duration = Duration::from_secs(20);
 /// And at least after this many features, which bounds the memory.
 const WRITE_ROWS: usize = 16_384;
 
-/// Part of every cache key: raise it when pictures are prepared in another way than before.
-const PREPARATION: u8 = 1;
+/// Part of every cache key: raise it when pictures are prepared in another way than before, or when a tower adds in another order:
+/// a run must not come to something else because its features were kept by an earlier version.
+const PREPARATION: u8 = 2;
 
 /// How pictures become features.
 #[derive(Clone, Debug, Default)]
