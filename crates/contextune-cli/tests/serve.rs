@@ -9,6 +9,8 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use common::server::{Form, Server, reply};
 use common::{answer, demo_data, failure, json, text};
 use serde_json::{Value, json as value};
@@ -127,7 +129,7 @@ fn many_clients_get_the_answers_of_predict_and_classify() {
     let mut images = Vec::new();
     for path in &pictures {
         let bytes = fs::read(path).unwrap();
-        images.push(value!({"name": name(path), "data": base64(&bytes)}));
+        images.push(value!({"name": name(path), "data": STANDARD.encode(&bytes)}));
         form = form.file("image", name(path), &bytes);
     }
     form = form.file("image", "cut.png", &fs::read(&pictures[0]).unwrap()[..60]);
@@ -166,21 +168,6 @@ fn many_clients_get_the_answers_of_predict_and_classify() {
         "{counted}"
     );
     assert_eq!(server.interrupt().code(), Some(0));
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let letters = bytes.chunks(3).flat_map(|chunk| {
-        let number = chunk
-            .iter()
-            .fold(0, |number, &byte| number << 8 | u32::from(byte))
-            << (8 * (3 - chunk.len()));
-        (0..4).map(move |place| match place <= chunk.len() {
-            true => LETTERS[(number >> (18 - 6 * place) & 63) as usize] as char,
-            false => '=',
-        })
-    });
-    letters.collect()
 }
 
 /// A PNG whose header declares 10,000 x 10,000 pixels.

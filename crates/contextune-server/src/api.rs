@@ -1,7 +1,7 @@
 //! The paths of the server and what each does.
 
 use std::io;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use contextune::run::RunFolder;
 use serde::Serialize;
 use tokio_util::io::ReaderStream;
 use utoipa::openapi::OpenApi as OpenApiDocument;
@@ -329,24 +330,24 @@ fn no_such(name: &str) -> Refusal {
     )
 }
 
-fn learned_file(
+/// A file of a learned run as an answer, read as the client takes it.
+async fn run_file(
     state: &ServerState,
     name: &str,
-    file: impl Fn(&LearnedEntry) -> PathBuf,
-) -> Result<PathBuf, Refusal> {
+    file: impl Fn(&RunFolder) -> PathBuf,
+    problem: impl Fn(io::Error) -> String,
+) -> Result<([(HeaderName, u64); 1], Body), Refusal> {
+    let missing = |problem| Refusal::new(StatusCode::NOT_FOUND, problem);
     let entry = state.shelf.find(Some(name)).ok_or_else(|| no_such(name))?;
-    entry.learned.as_ref().map(file).ok_or_else(|| {
-        Refusal::new(
-            StatusCode::NOT_FOUND,
-            format!("{name} has no file: nothing was learned"),
-        )
-    })
-}
-
-/// A file as an answer, read as the client takes it.
-async fn streamed(file: &FilePath) -> io::Result<([(HeaderName, u64); 1], Body)> {
-    let file = tokio::fs::File::open(file).await?;
-    let bytes = file.metadata().await?.len();
+    let Some(run) = &entry.learned else {
+        return Err(missing(format!("{name} has no file: nothing was learned")));
+    };
+    let opened = async {
+        let file = tokio::fs::File::open(file(&run.folder)).await?;
+        let bytes = file.metadata().await?.len();
+        io::Result::Ok((file, bytes))
+    };
+    let (file, bytes) = opened.await.map_err(|error| missing(problem(error)))?;
     let body = Body::from_stream(ReaderStream::new(file));
     Ok(([(CONTENT_LENGTH, bytes)], body))
 }
@@ -361,13 +362,10 @@ async fn report(
     State(state): State<Arc<ServerState>>,
     Path(name): Path<String>,
 ) -> Result<Response, Refusal> {
-    let file = learned_file(&state, &name, |run| run.folder.report_file())?;
-    let page = streamed(&file).await.map_err(|_| {
-        Refusal::new(
-            StatusCode::NOT_FOUND,
-            format!("{name} has no page yet: make it with `contextune report`"),
-        )
-    })?;
+    let page = run_file(&state, &name, RunFolder::report_file, |_| {
+        format!("{name} has no page yet: make it with `contextune report`")
+    })
+    .await?;
     let headers = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
         (CONTENT_SECURITY_POLICY, REPORT_POLICY),
@@ -385,13 +383,10 @@ async fn prompt(
     State(state): State<Arc<ServerState>>,
     Path(name): Path<String>,
 ) -> Result<Response, Refusal> {
-    let file = learned_file(&state, &name, |run| run.folder.prompt_file())?;
-    let bytes = streamed(&file).await.map_err(|error| {
-        Refusal::new(
-            StatusCode::NOT_FOUND,
-            format!("the prompt of {name} cannot be read: {error}"),
-        )
-    })?;
+    let bytes = run_file(&state, &name, RunFolder::prompt_file, |error| {
+        format!("the prompt of {name} cannot be read: {error}")
+    })
+    .await?;
     let headers = [
         (CONTENT_TYPE, "application/octet-stream"),
         (

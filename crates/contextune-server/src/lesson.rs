@@ -22,7 +22,7 @@ use contextune::image::Format;
 use contextune::prompt::Method;
 use contextune::prompt::coop::{ContextLayout, Position};
 use contextune::prompt::linear_probe::LinearProbeSettings;
-use contextune::report::{Grounds, RunReport};
+use contextune::report::Grounds;
 use contextune::run::{self, LearnError, RecipeName, RunFolder, RunWatcher, Settings};
 use contextune::train::{self as training, EpochMetrics};
 use serde::Serialize;
@@ -237,9 +237,6 @@ impl Lessons {
     /// Ends whatever is being learned after its epoch, and takes no more.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        for lesson in self.lessons().values() {
-            lesson.stop.store(true, Ordering::SeqCst);
-        }
     }
 
     /// Waits for the end of what is being learned.
@@ -264,9 +261,9 @@ impl Lessons {
             stopping: &self.stopping,
             sent: &plan.sent,
         };
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.learned(plan, lesson, &watcher)));
-        let (state, error) = match outcome {
-            Ok(Ok(())) => (LessonState::Done, None),
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.learned(plan, &watcher)));
+        let (state, error) = match &outcome {
+            Ok(Ok(_)) => (LessonState::Done, None),
             Ok(Err(Failure::Learn(LearnError::Stopped { .. }) | Failure::Stopped)) => {
                 (LessonState::Stopped, None)
             }
@@ -286,17 +283,18 @@ impl Lessons {
         progress.seconds = started.elapsed().as_secs_f64();
         progress.error = error;
         progress.state = state;
-        if state != LessonState::Done {
-            progress.accuracy = None;
+        if let Ok(Ok(measured)) = outcome {
+            progress.accuracy = measured.map(|(accuracy, _)| accuracy);
+            progress.held_out = measured.map_or(0, |(_, pictures)| pictures);
         }
     }
 
+    /// The accuracy on the held-out pictures that could be read, and how many these are; `None` if there are none.
     fn learned(
         &self,
         plan: &Plan,
-        lesson: &Lesson,
         watcher: &LessonWatcher<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<(f32, usize)>, Failure> {
         let Plan {
             settings, backbone, ..
         } = plan;
@@ -309,13 +307,9 @@ impl Lessons {
         let encoder = run::encoder(settings, model, self.cache.clone())
             .map_err(LearnError::from)?
             .refusing_above(self.pixels);
-        match run::learn(settings, &dataset, model, &encoder, &folder, watcher) {
+        let learned = run::learn(settings, &dataset, model, &encoder, &folder, watcher);
+        let measured = match learned {
             Ok(outcome) => {
-                {
-                    let mut progress = lesson.progress();
-                    progress.accuracy = Some(outcome.result.accuracy);
-                    progress.held_out = outcome.measured.examples.len();
-                }
                 let grounds = Grounds {
                     folder: &folder,
                     model,
@@ -323,28 +317,28 @@ impl Lessons {
                     cache: self.cache.as_deref(),
                     measured: Some(&outcome.measured),
                 };
-                let page = RunReport::gather(&grounds, watcher).map(|report| report.page());
                 // The run is whole without it.
-                if let Err(error) = page.and_then(|page| Ok(folder.write_report(&page)?)) {
+                if let Err(error) = grounds.write_page(watcher) {
                     watcher.remark(format!("there is no report: {error}"));
                 }
+                Some((outcome.result.accuracy, outcome.measured.examples.len()))
             }
             // The prompt is there all the same.
             Err(LearnError::NothingToMeasure { source, .. }) => {
                 if plan.held_out > 0 {
                     watcher.remark(format!("nothing could be measured: {source}"));
                 }
-                lesson.progress().held_out = 0;
+                None
             }
             Err(error) => return Err(error.into()),
-        }
+        };
         // A method without epochs could not be stopped before.
-        if lesson.stop.load(Ordering::SeqCst) && !self.stopping.load(Ordering::SeqCst) {
+        if watcher.lesson.stop.load(Ordering::SeqCst) {
             return Err(Failure::Stopped);
         }
         self.shelf
             .add_learned(&plan.name, folder.path(), true, backbone)?;
-        Ok(())
+        Ok(measured)
     }
 }
 

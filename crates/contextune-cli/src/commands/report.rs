@@ -88,8 +88,7 @@ pub fn write(
         cache: context.cache.as_deref(),
         measured,
     };
-    let page = RunReport::gather(&grounds, watcher).map(|report| report.page());
-    match page.and_then(|page| Ok(folder.write_report(&page)?)) {
+    match grounds.write_page(watcher) {
         Ok(path) => Some(path),
         Err(error) => {
             context

@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use contextune::run::{Outcome, RunFolder, Settings};
+use contextune::run::{RunFolder, Settings};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{pretrain, report, train};
+use super::{pretrain, train};
 use crate::examples;
 use crate::options::{Context, open_model};
-use crate::watch::Watch;
 
 /// Go on with a run that was stopped, from its last saved epoch.
 ///
@@ -62,17 +61,14 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     };
     let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
     let dataset = examples::open(data, settings.split_seed(), context)?;
-    let Outcome { result, measured } = train::learn(
+    train::learn_and_print(
         &settings,
         &dataset,
         &model,
         &folder,
         context,
-        &Watch::of_the_run(context),
-    )?;
-    let watch = Watch::without_remarks(context);
-    report::write(&folder, Some(&measured), &model, &dataset, context, &watch);
-    train::print(&result, &folder, arguments.json)
+        arguments.json,
+    )
 }
 
 /// An imported prompt was learned elsewhere: it is whole or was never written.

@@ -124,6 +124,17 @@ impl ClassReport {
     }
 }
 
+impl Grounds<'_> {
+    /// Writes the page of the run into its folder.
+    ///
+    /// # Errors
+    /// As [`RunReport::gather`], and a page that cannot be written.
+    pub fn write_page(&self, watcher: &impl EncodingWatcher) -> Result<PathBuf, ReportError> {
+        let page = RunReport::gather(self, watcher)?.page();
+        Ok(self.folder.write_report(&page)?)
+    }
+}
+
 impl RunReport {
     /// Measures and collects.
     ///

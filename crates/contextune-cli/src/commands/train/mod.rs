@@ -37,17 +37,23 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     {
         folder.write_command(&command)?;
     }
-    let Outcome { result, measured } = learn(
-        &settings,
-        &dataset,
-        &model,
-        &folder,
-        context,
-        &Watch::of_the_run(context),
-    )?;
+    learn_and_print(&settings, &dataset, &model, &folder, context, common.json)
+}
+
+/// Learns what `settings` say in the one run that a command is about, writes its page, and prints what came of it.
+pub fn learn_and_print(
+    settings: &Settings,
+    dataset: &Dataset,
+    model: &Model,
+    folder: &RunFolder,
+    context: &Context,
+    json: bool,
+) -> Result<()> {
+    let watch = Watch::of_the_run(context);
+    let Outcome { result, measured } = learn(settings, dataset, model, folder, context, &watch)?;
     let watch = Watch::without_remarks(context);
-    report::write(&folder, Some(&measured), &model, &dataset, context, &watch);
-    print(&result, &folder, common.json)
+    report::write(folder, Some(&measured), model, dataset, context, &watch);
+    print(&result, folder, json)
 }
 
 /// The settings that `contextune` with these `words` would train with, `train` first.
