@@ -6,19 +6,17 @@
 //! well, a [`run`] keeps it all, and a [`report`] shows it.
 
 pub mod backbone;
-pub mod checkpoint;
-pub mod data;
-pub mod evaluate;
 pub mod features;
-mod files;
-pub mod image;
 mod indices;
 pub mod model;
 pub mod objective;
-pub mod pickle;
 pub mod pretrain;
 pub mod prompt;
+#[cfg(feature = "report")]
 pub mod report;
 pub mod run;
-pub mod text;
 pub mod train;
+
+pub use contextune_data::{architecture, checkpoint, data, evaluate, image, pickle, text};
+
+use contextune_data::files;

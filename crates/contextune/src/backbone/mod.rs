@@ -6,7 +6,6 @@
 pub mod alexnet;
 mod clip;
 mod composed;
-mod config;
 mod efficientnet;
 mod forest;
 mod frozen;
@@ -23,7 +22,7 @@ mod vit;
 pub use clip::{Clip, ImageTower, PixelNormalisation};
 pub use contextune_kernel::vector_instructions;
 
-pub use config::{
+pub use contextune_data::architecture::{
     Activation, EfficientNetConfig, ImageTowerConfig, InvertedResidual, ModelConfig, PlainVit,
     PositionResizing, ResNetConfig, TextTowerConfig, VitConfig, VitFamily,
 };

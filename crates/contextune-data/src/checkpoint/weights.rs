@@ -9,7 +9,7 @@ use half::slice::HalfFloatSliceExt;
 use super::error::{Error, Result};
 use super::tensor::{StoredTensor, TensorTable};
 use super::{openai, parameters};
-use crate::backbone::ModelConfig;
+use crate::architecture::ModelConfig;
 
 /// All weights of one model, read from the file one tensor at a time.
 ///

@@ -9,7 +9,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 /// The numbers that stand one after another in `bytes`, each as `number` reads it, such as [`f32::from_le_bytes`].
-pub(crate) fn numbers<T, const SIZE: usize>(
+pub fn numbers<T, const SIZE: usize>(
     bytes: &[u8],
     number: impl Fn([u8; SIZE]) -> T,
 ) -> impl ExactSizeIterator<Item = T> {
@@ -18,7 +18,7 @@ pub(crate) fn numbers<T, const SIZE: usize>(
 }
 
 /// Fills `values` with the numbers of `bytes`; see [`numbers`].
-pub(crate) fn read_numbers<T, const SIZE: usize>(
+pub fn read_numbers<T, const SIZE: usize>(
     bytes: &[u8],
     number: impl Fn([u8; SIZE]) -> T,
     values: &mut [T],
@@ -29,7 +29,7 @@ pub(crate) fn read_numbers<T, const SIZE: usize>(
 }
 
 /// The numbers one after another, each as `bytes` writes it, such as [`f32::to_le_bytes`].
-pub(crate) fn bytes_of<T: Copy, const SIZE: usize>(
+pub fn bytes_of<T: Copy, const SIZE: usize>(
     numbers: &[T],
     bytes: impl Fn(T) -> [u8; SIZE],
 ) -> Vec<u8> {
@@ -37,7 +37,7 @@ pub(crate) fn bytes_of<T: Copy, const SIZE: usize>(
 }
 
 /// Writes what [`bytes_of`] returns without holding it; `file` should be buffered.
-pub(crate) fn write_numbers<T: Copy, const SIZE: usize>(
+pub fn write_numbers<T: Copy, const SIZE: usize>(
     file: &mut impl Write,
     numbers: &[T],
     bytes: impl Fn(T) -> [u8; SIZE],
@@ -48,7 +48,7 @@ pub(crate) fn write_numbers<T: Copy, const SIZE: usize>(
 }
 
 /// The elements of the tensor `name`, in row-major order, all of them finite; the error says what is wrong with it.
-pub(crate) fn finite_values(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, String> {
+pub fn finite_values(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, String> {
     if view.dtype() != Dtype::F32 {
         return Err(format!("{name} is {:?}, not F32", view.dtype()));
     }
@@ -67,7 +67,7 @@ pub(crate) fn finite_values(name: &str, view: &TensorView<'_>) -> Result<Vec<f32
     reason = "opening a 1.7 GB model touches only its header, a million features need not fit into memory, and reading \
               costs no second copy of the bytes"
 )]
-pub(crate) fn map(file: &File) -> io::Result<Mmap> {
+pub fn map(file: &File) -> io::Result<Mmap> {
     // SAFETY: the map is only ever read, as bytes and numbers of which every pattern is valid, and every range is checked
     // against its length. A file that another process cuts while it is mapped ends this process with SIGBUS, the documented
     // risk of every memory-mapped model: our own writer replaces files instead of changing them.
@@ -76,7 +76,7 @@ pub(crate) fn map(file: &File) -> io::Result<Mmap> {
 
 /// Fills a file beside `path` and renames it into place: a kill leaves the old file or the new one, and an error the old
 /// one. `io` says how an error of the file system is reported.
-pub(crate) fn replace<E>(
+pub fn replace<E>(
     path: &Path,
     io: impl Fn(io::Error) -> E,
     fill: impl FnOnce(&File) -> Result<(), E>,
@@ -104,6 +104,6 @@ pub(crate) fn replace<E>(
 }
 
 /// [`replace`] with `bytes`.
-pub(crate) fn replace_with(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn replace_with(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace(path, |error| error, |mut file| file.write_all(bytes))
 }

@@ -13,7 +13,7 @@ use super::error::{Error, Result};
 use super::parameters;
 use super::tensor::{Bytes, ElementType, StoredTensor, TensorTable, contiguous_strides};
 use super::{CONFIG_KEY, NORMALIZATION_KEY, Normalization};
-use crate::backbone::ModelConfig;
+use crate::architecture::ModelConfig;
 use crate::files;
 
 /// Tensors of a file, and the texts that its writer put beside them.

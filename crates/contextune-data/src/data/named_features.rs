@@ -10,7 +10,6 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::SafeTensors;
 
 use super::error::{DataError, Result};
@@ -36,10 +35,9 @@ pub struct NamedRows {
 }
 
 impl NamedRows {
-    /// The rows, `[names, width]`.
-    pub fn tensor(&self, device: &Device) -> Tensor<2> {
-        let shape = [self.names.len(), self.width];
-        Tensor::from_data(TensorData::new(self.values.clone(), shape), device)
+    /// The rows one after another, `[names, width]` in row-major order.
+    pub fn values(&self) -> &[f32] {
+        &self.values
     }
 
     /// The row of each name.

@@ -13,7 +13,7 @@ use super::{
     Checkpoint, Format, Normalization, OpenOptions, existing_file, openai, parameters, read_json,
     recognize, tensors_of,
 };
-use crate::backbone::{Activation, ImageTowerConfig};
+use crate::architecture::{Activation, ImageTowerConfig};
 
 pub(super) const CONFIG_FILE: &str = "open_clip_config.json";
 /// Files that hold weights, the preferred first.

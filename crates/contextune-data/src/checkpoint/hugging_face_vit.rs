@@ -9,7 +9,7 @@ use super::error::{Error, Result};
 use super::tensor::TensorTable;
 use super::weights::{Axes, Source, Weights};
 use super::{Checkpoint, Format, Normalization, OpenOptions, existing_file, parameters, read_json};
-use crate::backbone::{
+use crate::architecture::{
     Activation, ImageTowerConfig, ModelConfig, PlainVit, PositionResizing, VitConfig, VitFamily,
 };
 

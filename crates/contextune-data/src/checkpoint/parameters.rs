@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::error::{Error, Result};
-use crate::backbone::{
+use crate::architecture::{
     EfficientNetConfig, ImageTowerConfig, InvertedResidual, ModelConfig, ResNetConfig,
     TextTowerConfig, VitConfig, VitFamily,
 };

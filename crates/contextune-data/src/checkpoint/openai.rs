@@ -10,7 +10,7 @@ use super::weights::{Source, Weights};
 use super::{
     CONFIG_KEY, Checkpoint, Format, NORMALIZATION_KEY, Normalization, OpenOptions, parameters,
 };
-use crate::backbone::{
+use crate::architecture::{
     Activation, ImageTowerConfig, ModelConfig, ResNetConfig, TextTowerConfig, VitConfig, VitFamily,
 };
 

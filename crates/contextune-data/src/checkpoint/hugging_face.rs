@@ -12,7 +12,7 @@ use super::{
     Checkpoint, Format, Normalization, OpenOptions, existing_file, hugging_face_vit, parameters,
     read_json, recognize, tensors_of,
 };
-use crate::backbone::{
+use crate::architecture::{
     Activation, ImageTowerConfig, ModelConfig, TextTowerConfig, VitConfig, VitFamily,
 };
 

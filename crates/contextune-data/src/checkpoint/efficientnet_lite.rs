@@ -8,7 +8,7 @@ use super::shapes::Shapes;
 use super::tensor::TensorTable;
 use super::weights::{Source, Weights};
 use super::{Checkpoint, Format, Normalization, OpenOptions, parameters};
-use crate::backbone::{
+use crate::architecture::{
     Activation, EfficientNetConfig, ImageTowerConfig, InvertedResidual, ModelConfig,
 };
 

@@ -165,7 +165,7 @@ struct Decoded {
 }
 
 /// The bytes of a file that is not too large.
-pub(crate) fn read(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>, ImageError> {
+pub fn read(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>, ImageError> {
     let limit = options.max_file_bytes;
     let file = File::open(path)?;
     let declared = file.metadata()?.len();

@@ -13,7 +13,7 @@ use super::tensor::{Bytes, ElementType, StoredTensor, TensorTable, contiguous_st
 use super::torch_archive::locate;
 use super::weights::{Axes, Source, Weights};
 use super::{Checkpoint, Format, Normalization, parameters};
-use crate::backbone::{
+use crate::architecture::{
     Activation, ImageTowerConfig, ModelConfig, PlainVit, PositionResizing, VitConfig, VitFamily,
 };
 

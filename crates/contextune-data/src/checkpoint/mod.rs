@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::{Activation, ModelConfig};
+use crate::architecture::{Activation, ModelConfig};
 
 mod efficientnet_lite;
 mod error;
