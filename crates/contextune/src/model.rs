@@ -1,21 +1,22 @@
 //! A checkpoint made ready to run: towers, tokenizer and preparation of pictures that belong together.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::backbone::{
-    Activation, Clip, ImageTower, ModelConfig, ParameterSource, PixelNormalisation, TextTower,
-    TextTowerConfig,
-};
+use crate::architecture::{Activation, ModelConfig, TextTowerConfig};
+use crate::backbone::{Clip, ImageTower, PixelNormalisation, TextTower};
 use crate::checkpoint::{self, Checkpoint, Weights, hub};
 use crate::image::Preprocess;
 use crate::text::{TextError, Tokenizer};
-use crate::train::{Collector, Parameters};
+use crate::parameters::{Collector, ParameterError, ParameterSource, Parameters};
 
 /// The small icon model that is part of this program.
 const EMBEDDED: &[u8] = include_bytes!("../../../assets/model/icons.safetensors");
+
+/// What the names of the image tower's parameters begin with.
+const IMAGE_TOWER: &str = "visual.";
 
 /// A model whose parts are built when they are asked for.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub struct Model {
     /// What was built or computed once.
     image_tower: OnceLock<ImageTower>,
     text_tower: OnceLock<TextTower>,
+    tokenizer: OnceLock<Arc<Tokenizer>>,
     fingerprint: OnceLock<String>,
 }
 
@@ -67,7 +69,7 @@ pub enum ModelError {
     },
     /// A model without labels of its own, where they are needed.
     #[error(
-        "{model} holds no classifier of its pretraining, so it has no labels: use a model that does, or for a CLIP the words of the classes (--target words)"
+        "{model} holds no classifier of its pretraining, so it has no labels: use a model that does, or for a CLIP the words of the classes as its targets"
     )]
     NoClassifier {
         /// The model.
@@ -120,6 +122,7 @@ impl Model {
             device: device.clone(),
             image_tower: OnceLock::new(),
             text_tower: OnceLock::new(),
+            tokenizer: OnceLock::new(),
             fingerprint: OnceLock::new(),
         })
     }
@@ -182,6 +185,15 @@ impl Model {
         let mut collector = Collector::new(self.frozen());
         ImageTower::build(&mut collector, self.config())?;
         Ok(collector.into_parameters())
+    }
+
+    /// Lists name and shape of every parameter of the image tower.
+    pub fn image_weights(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        let weights = self.weights();
+        weights
+            .names()
+            .filter(|name| name.starts_with(IMAGE_TOWER))
+            .filter_map(|name| Some((name, weights.shape(name)?)))
     }
 
     /// The image tower alone.
@@ -248,24 +260,26 @@ impl Model {
     }
 
     /// The tokenizer: the checkpoint's own, or CLIP's list of merges cut to the size of the vocabulary.
-    pub fn tokenizer(&self) -> Result<Tokenizer, ModelError> {
-        let rows = self.text_config()?.vocabulary_size;
-        let tokenizer = match &self.checkpoint.tokenizer_file {
-            Some(path) => Tokenizer::from_hugging_face(path),
-            None => Tokenizer::clip(rows),
-        };
-        let tokenizer = tokenizer.map_err(|source| ModelError::Tokenizer {
-            model: self.source.clone(),
-            source,
-        })?;
-        match tokenizer.vocabulary_size() <= rows {
-            true => Ok(tokenizer),
-            false => Err(ModelError::TokenizerTooLarge {
+    pub fn tokenizer(&self) -> Result<Arc<Tokenizer>, ModelError> {
+        once(&self.tokenizer, || {
+            let rows = self.text_config()?.vocabulary_size;
+            let tokenizer = match &self.checkpoint.tokenizer_file {
+                Some(path) => Tokenizer::from_hugging_face(path),
+                None => Tokenizer::clip(rows),
+            };
+            let tokenizer = tokenizer.map_err(|source| ModelError::Tokenizer {
                 model: self.source.clone(),
-                tokens: tokenizer.vocabulary_size(),
-                rows,
-            }),
-        }
+                source,
+            })?;
+            match tokenizer.vocabulary_size() <= rows {
+                true => Ok(Arc::new(tokenizer)),
+                false => Err(ModelError::TokenizerTooLarge {
+                    model: self.source.clone(),
+                    tokens: tokenizer.vocabulary_size(),
+                    rows,
+                }),
+            }
+        })
     }
 
     fn frozen(&self) -> FrozenWeights<'_> {

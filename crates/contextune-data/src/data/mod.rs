@@ -19,6 +19,7 @@ mod inspect;
 mod named_features;
 mod published;
 mod python_random;
+mod sampling;
 
 use std::fmt;
 use std::fs;
@@ -36,6 +37,7 @@ pub use inspect::{
 };
 pub use named_features::{NamedFeatures, NamedRows};
 pub use published::PublishedDataset;
+pub use sampling::{LearnFrom, Sampling};
 
 /// Extensions of the pictures that can be decoded, in lower case.
 const PICTURE_EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];

@@ -6,7 +6,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::module::{adaptive_avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 
-use super::ParameterSource;
+use crate::parameters::ParameterSource;
 
 /// A convolution, and what is behind it.
 struct Convolution {

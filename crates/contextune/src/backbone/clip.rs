@@ -6,7 +6,8 @@ use super::efficientnet::EfficientNet;
 use super::resnet::ModifiedResNet;
 use super::text_tower::TextTower;
 use super::vit::VisionTransformer;
-use super::{ImageTowerConfig, ModelConfig, ParameterSource, TextTowerConfig};
+use super::{ImageTowerConfig, ModelConfig, TextTowerConfig};
+use crate::parameters::ParameterSource;
 
 /// Pictures to image features, `[B, 3, H, W]` -> `[B, D]`.
 #[derive(Clone, Debug)]

@@ -5,7 +5,8 @@ use burn::tensor::{Tensor, module, ops::ConvOptions};
 
 use super::frozen::FrozenDepthwise;
 use super::transformer::Linear;
-use super::{EfficientNetConfig, InvertedResidual, ParameterSource, fused};
+use super::{EfficientNetConfig, InvertedResidual, fused};
+use crate::parameters::ParameterSource;
 
 /// Added to the variance in every batch norm.
 const EPSILON: f32 = 1e-3;

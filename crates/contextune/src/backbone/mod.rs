@@ -11,7 +11,6 @@ mod forest;
 mod frozen;
 mod fused;
 mod layout;
-mod parameters;
 pub mod plain;
 mod positions;
 mod resnet;
@@ -28,7 +27,6 @@ pub use contextune_data::architecture::{
 };
 pub use efficientnet::EfficientNet;
 pub use layout::{Node, PromptLayout, Row};
-pub use parameters::ParameterSource;
 pub use resnet::ModifiedResNet;
 pub use text_tower::{PreparedPrompts, TextTower};
 pub use vit::VisionTransformer;

@@ -4,7 +4,8 @@ use burn::tensor::{Tensor, activation, module::conv2d, ops::ConvOptions};
 
 use super::frozen::FrozenConvolution;
 use super::transformer::Linear;
-use super::{ParameterSource, ResNetConfig, fused};
+use super::{ResNetConfig, fused};
+use crate::parameters::ParameterSource;
 
 /// Added to the running variance in every batch norm of CLIP.
 const BATCH_NORM_EPSILON: f64 = 1e-5;

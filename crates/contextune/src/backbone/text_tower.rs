@@ -6,7 +6,8 @@ use super::forest::{KnownRows, Pass};
 use super::layout::{PromptLayout, Row};
 use super::plain::{self, Inserts, Mask};
 use super::transformer::{Block, BlockConfig, CLIP_EPSILON, LayerNorm};
-use super::{Activation, BackboneError, ParameterSource, TextTowerConfig};
+use super::{Activation, BackboneError, TextTowerConfig};
+use crate::parameters::ParameterSource;
 use crate::indices::indices;
 
 /// Token ids to text features; also runs prompts in which some rows are learned.

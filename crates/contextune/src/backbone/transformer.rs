@@ -4,7 +4,8 @@ use burn::tensor::{Tensor, TensorData, activation, module};
 
 use super::frozen::FrozenMatrix;
 use super::fused::Rectify;
-use super::{Activation, ParameterSource, fused};
+use super::{Activation, fused};
+use crate::parameters::ParameterSource;
 
 /// ε of every layer norm of CLIP.
 pub const CLIP_EPSILON: f32 = 1e-5;

@@ -8,7 +8,8 @@ use super::fused;
 use super::plain::{self, Inserts, Mask};
 use super::positions::resized;
 use super::transformer::{Block, BlockConfig, CLIP_EPSILON, LayerNorm};
-use super::{Activation, ParameterSource, PositionResizing, VitConfig, VitFamily};
+use super::{Activation, PositionResizing, VitConfig, VitFamily};
+use crate::parameters::ParameterSource;
 use crate::indices::indices;
 
 /// Patches `[B, C, H, W]` by a weight `[d, C, patch, patch]`: `[B, patches, d]`.

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 
-use crate::train::{Initial, Parameters, TrainError};
+use crate::parameters::{ExpectedTensor, Initial, ParameterError, Parameters, Size};
 
 /// Name of W, `[K, D]`.
 pub const WEIGHT: &str = "head.weight";
@@ -11,7 +11,7 @@ pub const WEIGHT: &str = "head.weight";
 pub const BIAS: &str = "head.bias";
 
 /// `features` `[B, D]` -> logits `[B, K]`.
-pub fn logits(parameters: &Parameters, features: Tensor<2>) -> Result<Tensor<2>, TrainError> {
+pub fn logits(parameters: &Parameters, features: Tensor<2>) -> Result<Tensor<2>, ParameterError> {
     let (weight, bias) = (parameters.get(WEIGHT)?, parameters.get(BIAS)?);
     Ok(logits_of(features, weight, bias))
 }
@@ -21,13 +21,12 @@ pub fn logits_of(features: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Ten
     features.matmul(weight.transpose()) + bias.unsqueeze()
 }
 
-/// That there is a head for K classes on features of width D.
-///
-/// # Errors
-/// A tensor is missing or has another shape.
-pub fn check(parameters: &Parameters, [classes, width]: [usize; 2]) -> Result<(), TrainError> {
-    parameters.require(WEIGHT, &[classes, width])?;
-    parameters.require(BIAS, &[classes])
+/// Lists the tensors of a head on features of width D.
+pub fn tensors(classes: Size, width: usize) -> Vec<ExpectedTensor> {
+    vec![
+        ExpectedTensor::sized(WEIGHT, &[classes, Size::Exactly(width)]),
+        ExpectedTensor::sized(BIAS, &[classes]),
+    ]
 }
 
 /// Adds a head for K classes as KMnP/vpt initialises it: W from N(0, 2/K), and every class with the probability 1 % of a

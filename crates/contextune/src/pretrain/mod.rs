@@ -20,7 +20,8 @@ use crate::image::{Picture, RandomResizedCrop};
 use crate::indices::indices;
 use crate::objective::contrastive;
 use crate::text::{Overlong, TextError, Tokenizer};
-use crate::train::{Parameters, Progress, Step, StepOutcome, Task, TrainError};
+use crate::parameters::{ParameterError, Parameters};
+use crate::train::{Problem, Progress, Step, StepOutcome, TrainError};
 
 pub use batches::batches;
 pub use captions::Captions;
@@ -214,7 +215,29 @@ impl Pretraining {
     }
 }
 
-impl Task for Pretraining {
+/// Why pre-training cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PretrainError {
+    /// The loop.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The parameters do not fit the towers.
+    #[error(transparent)]
+    Parameters(#[from] ParameterError),
+    /// A caption does not fit the text tower.
+    #[error(transparent)]
+    Backbone(#[from] BackboneError),
+    /// A caption that the tokenizer refuses.
+    #[error(transparent)]
+    Text(#[from] TextError),
+}
+
+impl Problem for Pretraining {
+    /// Numbers of the pictures; crops and captions are drawn from the random numbers of the step.
+    type Batch = Vec<usize>;
+    type Error = PretrainError;
+
     fn steps(&self) -> usize {
         self.batches(0).len()
     }
@@ -223,8 +246,17 @@ impl Task for Pretraining {
         batches(&self.names, self.batch_size, self.seed, epoch)
     }
 
-    fn step(&self, parameters: &Parameters, step: Step<'_>) -> Result<StepOutcome, TrainError> {
+    fn load(&self, batch: &[usize]) -> Result<Vec<usize>, PretrainError> {
+        Ok(batch.to_vec())
+    }
+
+    fn step(
+        &self,
+        parameters: &Parameters,
+        step: Step<Vec<usize>>,
+    ) -> Result<StepOutcome, PretrainError> {
         let Step { progress, batch } = step;
+        let batch = &batch[..];
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         random.set_stream(STEPS | progress.step as u64);
         let pixels = self.pixels(batch, &mut random);
@@ -270,7 +302,7 @@ impl ImageTeacher {
         images: Tensor<2>,
         batch: &[usize],
         parameters: &Parameters,
-    ) -> Result<Option<(Tensor<2>, Tensor<2>)>, TrainError> {
+    ) -> Result<Option<(Tensor<2>, Tensor<2>)>, ParameterError> {
         let (places, rows): (Vec<usize>, Vec<usize>) = batch
             .iter()
             .enumerate()
@@ -307,7 +339,7 @@ impl TextTeacher {
         &self,
         tower: &TextTower,
         random: &mut ChaCha8Rng,
-    ) -> Result<(Tensor<2>, Tensor<2>), TrainError> {
+    ) -> Result<(Tensor<2>, Tensor<2>), BackboneError> {
         let start = random.random_range(0..=self.texts.len() - self.batch_size);
         let texts = &self.texts[start..start + self.batch_size];
         let pupils = tower.encode_tokens(texts)?;

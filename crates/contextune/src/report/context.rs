@@ -4,13 +4,14 @@ use serde::Serialize;
 
 use super::ReportError;
 use crate::data::distinct_names;
-use crate::features::LabelledFeatures;
+use crate::explain::movement::{Movement, movements};
+use crate::explain::words::{self, NearWord, Neighbours};
+use crate::input::Examples;
+use crate::method::Lesson;
+use crate::method::text::coop::{CONTEXT, ContextLayout, Position, initial_context};
 use crate::model::Model;
-use crate::prompt::Lesson;
-use crate::prompt::coop::{CONTEXT, ContextLayout, Position};
-use crate::prompt::movement::{Movement, movements};
-use crate::prompt::words::{self, NearWord, Neighbours};
 use crate::run::Learned;
+use crate::task::Classify;
 
 /// The context vectors of a run.
 #[derive(Debug, Serialize)]
@@ -52,13 +53,13 @@ pub fn learned_context(
     model: &Model,
     count: usize,
 ) -> Result<Option<LearnedContext>, ReportError> {
-    let Some(layout) = learned.file.method.learn().context_layout() else {
+    let Some(layout) = learned.method().context_layout() else {
         return Ok(None);
     };
     let text = model.text_tower()?;
     let width = text.config().width;
     let parameters = &learned.file.parameters;
-    let values = parameters.data(CONTEXT);
+    let values = parameters.data(CONTEXT)?;
     let table = match layout.class_specific {
         false => parameters.get::<2>(CONTEXT)?, // [M, d]
         true => {
@@ -69,10 +70,13 @@ pub fn learned_context(
     };
     let near = words::nearest(&table, &text, &model.tokenizer()?, count);
     let (moved, unknown_beginning) = match beginning(learned, &layout, model) {
-        Ok(initial) => (
-            movements(&initial, &values.unwrap_or_default(), width),
-            None,
-        ),
+        Ok(initial) if initial.len() == values.len() => {
+            (movements(&initial, &values, width), None)
+        }
+        Ok(_) => {
+            let unknown = "the initialisation has another number of vectors by now";
+            (Vec::new(), Some(unknown.to_owned()))
+        }
         Err(unknown) => (Vec::new(), Some(unknown)),
     };
     let mut moved = moved.into_iter();
@@ -108,16 +112,14 @@ fn beginning(learned: &Learned, layout: &ContextLayout, model: &Model) -> Result
     if settings.imported.is_some() {
         return Err("the prompt is imported, and its file does not hold its beginning".into());
     }
-    let lesson = Lesson {
+    let lesson: Lesson<'_, Classify> = Lesson {
         model,
         class_names: &learned.file.class_names,
-        train: &LabelledFeatures::nothing(model.config().embedding_width),
+        train: &Examples::none(model.config().embedding_width),
         val: None,
         initial: &settings.initial,
         seed: settings.seed,
     };
-    let initial = settings.initial.parameters(&lesson, layout);
-    let initial = initial.map_err(|error| error.to_string())?;
-    let values = initial.data(CONTEXT);
-    values.ok_or_else(|| format!("there is no tensor {CONTEXT} at the beginning"))
+    let initial = initial_context(&lesson, layout).map_err(|error| error.to_string())?;
+    initial.data(CONTEXT).map_err(|error| error.to_string())
 }

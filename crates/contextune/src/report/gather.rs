@@ -1,5 +1,6 @@
 //! What there is to show of a finished run.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -8,14 +9,18 @@ use super::map::Map;
 use super::{ReportError, pictures};
 use crate::data::{Dataset, Input, Split, distinct_names};
 use crate::evaluate::Accuracy;
-use crate::features::{EncodingWatcher, LabelledFeatures, Sees, Views};
+use crate::format::PromptFile;
 use crate::image::DecodeOptions;
+use crate::input::{EncodingWatcher, Examples, InputKind, Views};
+use crate::method::MethodError;
+use crate::method::text::zeroshot::ZeroShotSettings;
 use crate::model::Model;
-use crate::prompt::zeroshot::ZeroShotSettings;
-use crate::prompt::{self, Method, MethodError, Prompt};
-use crate::run::{self, Learned, Measured, RunFolder, RunResult, Settings};
+use crate::run::{
+    self, AnyMeasured, AnyMethod, Learned, RunFolder, RunResult, Settings,
+};
+use crate::task::{Classify, Measured, Predictor, Task as _, TaskDataset};
 use crate::text::{TEMPLATE, TemplateSet};
-use crate::train::{EpochMetrics, Parameters, TrainError};
+use crate::train::EpochMetrics;
 
 /// Pictures of a class that are shown: the surest of those classified wrongly and of those classified rightly.
 const WRONG: usize = 4;
@@ -105,11 +110,11 @@ pub struct Grounds<'a> {
     /// The model it was learned with.
     pub model: &'a Model,
     /// Its data set, neither sampled nor cut.
-    pub dataset: &'a Dataset,
+    pub dataset: &'a dyn TaskDataset,
     /// Where features are kept.
     pub cache: Option<&'a Path>,
     /// What the run has just been measured as; absent: it is measured again.
-    pub measured: Option<&'a Measured>,
+    pub measured: Option<&'a AnyMeasured>,
 }
 
 impl ClassReport {
@@ -129,7 +134,7 @@ impl Grounds<'_> {
     ///
     /// # Errors
     /// As [`RunReport::gather`], and a page that cannot be written.
-    pub fn write_page(&self, watcher: &impl EncodingWatcher) -> Result<PathBuf, ReportError> {
+    pub fn write_page(&self, watcher: &dyn EncodingWatcher) -> Result<PathBuf, ReportError> {
         let page = RunReport::gather(self, watcher)?.page();
         Ok(self.folder.write_report(&page)?)
     }
@@ -142,7 +147,7 @@ impl RunReport {
     /// A run that is not finished, and whatever cannot be read.
     pub fn gather(
         grounds: &Grounds<'_>,
-        watcher: &impl EncodingWatcher,
+        watcher: &dyn EncodingWatcher,
     ) -> Result<Self, ReportError> {
         let Grounds {
             folder,
@@ -151,29 +156,44 @@ impl RunReport {
             ..
         } = *grounds;
         let learned = Learned::open(folder.path(), model.device())?;
+        let whole: &dyn Any = grounds.dataset;
+        let Some(whole) = whole.downcast_ref::<Dataset>() else {
+            let task = learned.method().task();
+            return Err(ReportError::NoPage { task });
+        };
         let Some(result) = folder.result::<RunResult>()? else {
             let path = folder.path().to_owned();
             return Err(ReportError::Unfinished { path });
         };
         let settings = &learned.settings;
-        let dataset = match settings.measure_on {
-            Split::Test => grounds.dataset.subset(settings.subset),
-            Split::Train | Split::Val => run::sample(settings, grounds.dataset, watcher)?,
+        let split = result.split;
+        let dataset = match split {
+            Split::Test => whole.subset(settings.subset),
+            Split::Train | Split::Val => {
+                Classify::sample(whole, &settings.sampling(), &mut |text| watcher.remark(text))?
+            }
         };
         let class_names = distinct_names(&dataset.class_names);
         let classes = class_names.len();
 
-        let examples = dataset.split(settings.measure_on);
-        let prompt = learned.prompt(model, &dataset.class_names)?;
-        let parameters = &learned.file.parameters;
+        let examples = dataset.split(split);
+        let predictor = learned.predictor::<Classify>(model, &dataset.class_names)?;
         let again;
-        let measured = match grounds.measured {
-            Some(measured) => measured,
-            None => {
+        let known = grounds.measured.and_then(AnyMeasured::of::<Classify>);
+        let measured = match (known, result.accuracy) {
+            (Some(measured), _) => measured,
+            (None, None) => {
+                again = Measured {
+                    examples: Vec::new(),
+                    targets: Vec::new(),
+                    guesses: Vec::new(),
+                };
+                &again
+            }
+            (None, Some(then)) => {
                 let encoder = run::encoder(settings, model, cache.map(Path::to_owned))?;
-                let place = (&dataset, settings.measure_on);
-                again = Measured::new((&*prompt, parameters), model, &encoder, place, watcher)?;
-                let (now, then) = (again.accuracy(classes).share(), result.accuracy);
+                again = Measured::new(&predictor, &dataset, split, &encoder, watcher)?;
+                let now = again.accuracy(classes).share();
                 if now != then {
                     watcher.remark(format!(
                         "the pictures of {} have changed since the run was measured: {:.1} % of them are right now, {:.1} % were then",
@@ -184,22 +204,30 @@ impl RunReport {
             }
         };
         let Measured {
-            labels, guesses, ..
+            targets: labels,
+            guesses,
+            ..
         } = measured;
 
-        let image_features = match settings.method.learn().sees(model) {
-            Sees::Pixels { .. } if model.config().text.is_none() => {
-                LabelledFeatures::nothing(model.config().embedding_width)
-            }
+        let needs = settings.method.needs(model.config());
+        let image_features = match needs.input {
+            _ if measured.examples.is_empty() => None,
+            InputKind::Pixels { .. } if model.config().text.is_none() => None,
             _ => {
                 let encoder = run::feature_encoder(settings, model, cache.map(Path::to_owned))?;
-                encoder.labelled(&dataset, examples, Views::Whole, watcher)?
+                let inputs: Vec<&Input> = examples.iter().map(|example| &example.input).collect();
+                let (kept, inputs) =
+                    encoder.inputs(dataset.place(), &inputs, Views::Whole, watcher)?;
+                let labels = kept.iter().map(|&example| examples[example].label).collect();
+                Some(Examples::new(inputs, labels))
             }
         };
         // Methods that need no words learn from class names that no text tower takes.
-        let words = Words::of(model, &dataset, &image_features).unwrap_or_else(|error| {
-            watcher.remark(format!("the page does not say what words come to: {error}"));
-            None
+        let words = image_features.as_ref().and_then(|features| {
+            Words::of(model, &dataset, features).unwrap_or_else(|error| {
+                watcher.remark(format!("the page does not say what words come to: {error}"));
+                None
+            })
         });
 
         let mut taken_for = BTreeMap::new();
@@ -221,10 +249,11 @@ impl RunReport {
             labels,
             decoding: &decoding,
         };
-        let map = match &words {
-            Some(words) => words.map(&*prompt, parameters, &image_features, model)?,
-            None => None,
+        let map = match (&words, &image_features) {
+            (Some(words), Some(features)) => words.map(&predictor, features, model)?,
+            _ => None,
         };
+        let prompt_picture = predictor.prompt().picture(predictor.parameters())?;
         Ok(Self {
             folder: folder.path().to_owned(),
             command: folder.command(),
@@ -238,7 +267,7 @@ impl RunReport {
             taken_for,
             context: learned_context(&learned, model, WORDS)?,
             map,
-            prompt_picture: prompt.picture(parameters)?.map(pictures::of_tensor),
+            prompt_picture: prompt_picture.map(pictures::of_tensor).transpose()?,
             class_names,
             settings: learned.settings,
             result,
@@ -251,8 +280,8 @@ struct Words {
     baselines: Vec<Baseline>,
     /// Of the first baseline.
     accuracy: Accuracy,
-    /// Its class features, as a prompt.
-    prompt: Box<dyn Prompt>,
+    /// What classifies by it.
+    predictor: Predictor<Classify>,
 }
 
 impl Words {
@@ -260,22 +289,27 @@ impl Words {
     fn of(
         model: &Model,
         dataset: &Dataset,
-        features: &LabelledFeatures,
+        features: &Examples<usize>,
     ) -> Result<Option<Self>, ReportError> {
         if model.config().text.is_none() {
             return Ok(None);
         }
-        let names = &dataset.class_names;
         let template = dataset.published_template().unwrap_or(TEMPLATE);
         let measured = |templates: String| -> Result<_, ReportError> {
-            let method = Method::Zeroshot(ZeroShotSettings { templates });
-            let none = Parameters::default();
-            let prompt = method.learn().open(model, names, &none, None)?;
-            let device = model.device();
-            let accuracy = prompt::accuracy(&*prompt, &none, features, names.len(), device)?;
-            Ok((prompt, accuracy))
+            let method = AnyMethod::from(ZeroShotSettings { templates });
+            let file = PromptFile {
+                method: method.record()?,
+                fingerprint: model.fingerprint()?,
+                class_names: dataset.class_names.clone(),
+                parameters: Default::default(),
+                text_features: None,
+            };
+            let predictor = method.predictor(model, &file, &dataset.class_names)?;
+            let predictor = predictor.into::<Classify>(&method)?;
+            let accuracy = predictor.accuracy(features)?;
+            Ok((predictor, accuracy))
         };
-        let (prompt, accuracy) = measured(template.to_owned())?;
+        let (predictor, accuracy) = measured(template.to_owned())?;
         let ensemble = TemplateSet::from_argument(ENSEMBLE).map_err(MethodError::from)?;
         let (_, together) = measured(ensemble.lines())?;
         let baselines = vec![
@@ -294,28 +328,26 @@ impl Words {
         Ok(Some(Self {
             baselines,
             accuracy,
-            prompt,
+            predictor,
         }))
     }
 
     /// Where pictures, words and learned classes lie, if the learned classes have features.
     fn map(
         &self,
-        learned: &dyn Prompt,
-        parameters: &Parameters,
-        features: &LabelledFeatures,
+        learned: &Predictor<Classify>,
+        features: &Examples<usize>,
         model: &Model,
     ) -> Result<Option<Map>, ReportError> {
-        let none = Parameters::default();
-        let classifiers = (
-            self.prompt.class_features(&none)?,
-            learned.class_features(parameters)?,
-        );
-        let (Some(words), Some(learned)) = classifiers else {
+        let classes_of = |predictor: &Predictor<Classify>| {
+            predictor.prompt().class_features(predictor.parameters())
+        };
+        let (Some(words), Some(learned)) = (classes_of(&self.predictor)?, classes_of(learned)?)
+        else {
             return Ok(None);
         };
-        let every = features.pictures().div_ceil(ON_MAP).max(1);
-        let which: Vec<(usize, usize)> = (0..features.pictures())
+        let every = features.count().div_ceil(ON_MAP).max(1);
+        let which: Vec<(usize, usize)> = (0..features.count())
             .step_by(every)
             .map(|picture| (picture, 0))
             .collect();
@@ -324,17 +356,15 @@ impl Words {
         }
         let labels: Vec<usize> = which
             .iter()
-            .map(|&(picture, _)| features.labels()[picture])
+            .map(|&(picture, _)| features.targets[picture])
             .collect();
-        let images = features
-            .select(&which, model.device())
-            .map_err(TrainError::from)?;
+        let images = features.inputs.select(&which, model.device())?.features()?;
         Ok(Some(Map::new(
             images,
             &labels,
             words.features(),
             learned.features().inner(),
-        )))
+        )?))
     }
 }
 
@@ -401,7 +431,7 @@ impl Shown<'_> {
             thumbnail: match input {
                 // It could be read a moment ago; a page without it is better than none.
                 Input::Picture(path) => pictures::thumbnail(path, self.decoding).ok(),
-                Input::FeatureRow(_) => None,
+                _ => None,
             },
             guesses: self.guesses[example].clone(),
         }

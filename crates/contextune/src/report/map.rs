@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::objective::similarity::normalise;
+use crate::parameters::{ParameterError, elements_of};
 
 /// Steps of the iteration; eigenvalues that are so close that these do not part them give as good a picture either way.
 const STEPS: usize = 50;
@@ -23,23 +24,31 @@ impl Map {
     ///
     /// Pictures and texts lie in different cones (Liang et al. 2022, "Mind the Gap"), so each kind is moved to its own mean
     /// before both are laid into the plane in which the pictures differ most; classes are spread as far as pictures are.
-    pub fn new(images: Tensor<2>, labels: &[usize], words: Tensor<2>, learned: Tensor<2>) -> Self {
+    ///
+    /// # Errors
+    /// The device does not compute in 32-bit floats.
+    pub fn new(
+        images: Tensor<2>,
+        labels: &[usize],
+        words: Tensor<2>,
+        learned: Tensor<2>,
+    ) -> Result<Self, ParameterError> {
         let images = centred(normalise(images));
         let plane = plane(&images); // [D, 2]
-        let pictures = places(&images, &plane);
+        let pictures = places(&images, &plane)?;
         let (words, learned) = (centred(normalise(words)), centred(normalise(learned)));
-        let (words, learned) = (places(&words, &plane), places(&learned, &plane));
+        let (words, learned) = (places(&words, &plane)?, places(&learned, &plane)?);
         let both: Vec<[f32; 2]> = words.iter().chain(&learned).copied().collect();
         let scale = spread(&pictures) / spread(&both).max(f32::MIN_POSITIVE);
         let scaled = |places: Vec<[f32; 2]>| {
             let scaled = places.into_iter().map(|[x, y]| [x * scale, y * scale]);
             scaled.collect()
         };
-        Self {
+        Ok(Self {
             words: scaled(words),
             learned: scaled(learned),
             pictures: pictures.into_iter().zip(labels.iter().copied()).collect(),
-        }
+        })
     }
 }
 
@@ -76,10 +85,9 @@ fn unit(column: Tensor<2>) -> Tensor<2> {
     column / length
 }
 
-fn places(rows: &Tensor<2>, plane: &Tensor<2>) -> Vec<[f32; 2]> {
-    let places = rows.clone().matmul(plane.clone()).into_data(); // [N, 2]
-    let places: Vec<f32> = places.try_to_vec().unwrap_or_default();
-    places.as_chunks::<2>().0.to_vec()
+fn places(rows: &Tensor<2>, plane: &Tensor<2>) -> Result<Vec<[f32; 2]>, ParameterError> {
+    let places = elements_of("places", rows.clone().matmul(plane.clone()))?; // [N, 2]
+    Ok(places.as_chunks::<2>().0.to_vec())
 }
 
 /// Root of the mean squared distance from the middle.
@@ -107,7 +115,7 @@ mod tests {
         let images = Tensor::<1>::from_floats(&rows[..], &device).reshape([20, 4]);
         let words = images.clone().narrow(0, 0, 2);
         let labels: Vec<usize> = (0..20).map(|i| i % 2).collect();
-        let map = Map::new(images, &labels, words.clone(), words);
+        let map = Map::new(images, &labels, words.clone(), words).unwrap();
         let side = map.pictures[0].0[0].signum();
         for (place, label) in &map.pictures {
             let expected = if *label == 0 { side } else { -side };

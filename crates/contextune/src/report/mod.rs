@@ -22,12 +22,13 @@ pub use pictures::{SIDE as THUMBNAIL_SIDE, png_of_tensor};
 pub use sweep::{SweepTable, sweep};
 
 use crate::data::DataError;
-use crate::features::FeatureError;
 use crate::image::ImageError;
+use crate::input::InputError;
 use crate::model::ModelError;
-use crate::prompt::MethodError;
+use crate::method::MethodError;
+use crate::parameters::ParameterError;
 use crate::run::{LearnError, RunError};
-use crate::train::TrainError;
+use crate::task::{MeasureError, PromptError};
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +45,7 @@ pub enum ReportError {
     Data(#[from] DataError),
     /// The pictures.
     #[error(transparent)]
-    Features(#[from] FeatureError),
+    Inputs(#[from] InputError),
     /// A single picture.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -56,9 +57,21 @@ pub enum ReportError {
     Method(#[from] MethodError),
     /// The prompt.
     #[error(transparent)]
-    Train(#[from] TrainError),
+    Prompt(#[from] PromptError),
+    /// The tensors of the prompt.
+    #[error(transparent)]
+    Parameters(#[from] ParameterError),
+    /// The run cannot be measured again.
+    #[error(transparent)]
+    Measure(#[from] MeasureError),
+    /// A task that there is no page for.
+    #[error("there is no page for runs that {task}")]
+    NoPage {
+        /// The task.
+        task: &'static str,
+    },
     /// The run is not finished.
-    #[error("{} is not finished, so there is no result to show: go on with `contextune resume {}`", path.display(), path.display())]
+    #[error("{} is not finished, so there is no result to show: resume it first", path.display())]
     Unfinished {
         /// Its folder.
         path: std::path::PathBuf,

@@ -8,7 +8,7 @@ use super::charts::{self, Axes, Line};
 use super::context::LearnedContext;
 use super::gather::{ClassReport, RunReport};
 use crate::evaluate::pairs_by_count;
-use crate::prompt::words::NearWord;
+use crate::explain::words::NearWord;
 use crate::train::EpochMetrics;
 
 /// Classes in a confusion matrix, at most.
@@ -123,7 +123,10 @@ impl RunReport {
             title: format!("{} on {}", self.result.method, self.data_name()),
             model: self.model_name(),
             what: self.sample(),
-            accuracy: percent(self.result.accuracy),
+            accuracy: self
+                .result
+                .accuracy
+                .map_or_else(|| "not measured".to_owned(), percent),
             bars: self.bars(),
             pictures,
             chance: percent(1.0 / self.class_names.len().max(1) as f64),
@@ -184,16 +187,17 @@ impl RunReport {
 
     /// The run and what words come to.
     fn bars(&self) -> Vec<Bar> {
-        let own = Bar::new(self.result.method.clone(), self.result.accuracy, true);
+        let own = self.result.accuracy;
+        let own = own.map(|share| Bar::new(self.result.method.clone(), share, true));
         let words = self.baselines.iter();
         let words = words.map(|words| Bar::new(words.name.clone(), words.accuracy, false));
-        std::iter::once(own).chain(words).collect()
+        own.into_iter().chain(words).collect()
     }
 
     fn facts(&self) -> Vec<(String, &'static str)> {
         let result = &self.result;
         let mut facts = vec![
-            (result.parameters.to_string(), "learned numbers"),
+            (result.parameters.to_string(), "trainable parameters"),
             (format!("{:.1} s", result.train_seconds), "of training"),
         ];
         if let Some(bytes) = result.prompt_bytes {
@@ -331,7 +335,8 @@ pub fn compare(reports: &[RunReport]) -> String {
             .map_or_else(|| "–".into(), kilobytes),
     };
     let bars = reports.iter().zip(&names);
-    let bars = bars.map(|(report, name)| Bar::new(name.clone(), report.result.accuracy, true));
+    let bars = bars
+        .filter_map(|(report, name)| Some(Bar::new(name.clone(), report.result.accuracy?, true)));
     let page = ComparePage {
         title: format!("{} runs", reports.len()),
         about: names.join(" · "),

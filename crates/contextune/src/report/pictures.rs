@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use burn::tensor::Tensor;
 
+use crate::parameters::{ParameterError, elements_of};
 use crate::image::{self, DecodeOptions, ImageError, PlanarRgb, Preprocess};
 
 /// Side of a small picture in pixels.
@@ -27,20 +28,22 @@ pub fn of_planes(picture: &PlanarRgb) -> String {
 }
 
 /// Pixels `[1, 3, height, width]` in 0..1 as a PNG, a `data:` address.
-pub fn of_tensor(pixels: Tensor<4>) -> String {
-    address(&png_of_tensor(pixels))
+pub fn of_tensor(pixels: Tensor<4>) -> Result<String, ParameterError> {
+    Ok(address(&png_of_tensor(pixels)?))
 }
 
 /// Pixels `[1, 3, height, width]` in 0..1 as a PNG file.
-pub fn png_of_tensor(pixels: Tensor<4>) -> Vec<u8> {
+///
+/// # Errors
+/// The device does not compute in 32-bit floats.
+pub fn png_of_tensor(pixels: Tensor<4>) -> Result<Vec<u8>, ParameterError> {
     let [_, _, height, width] = pixels.dims();
-    let values = pixels.inner().into_data();
-    let values: Vec<f32> = values.try_to_vec().unwrap_or_default();
+    let values = elements_of("picture", pixels)?;
     let planes: Vec<u8> = values
         .iter()
         .map(|value| (value * 255.0).round() as u8)
         .collect();
-    png_of([width as u32, height as u32], &planes)
+    Ok(png_of([width as u32, height as u32], &planes))
 }
 
 /// Planes of bytes `[3, height, width]` as a PNG file.

@@ -13,18 +13,22 @@
 //!
 //! Every file is written beside its place and renamed into it: a kill leaves the old or the new state.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::settings::Settings;
 use crate::files::{bytes_of, finite_values, replace_with};
-use crate::train::{OptimizerState, Parameters, TrainingState};
+use crate::method::SettingError;
+use crate::parameters::{ParameterError, Parameters, elements_of};
+use crate::train::{OptimizerState, TrainingState};
 
 const SETTINGS: &str = "run.toml";
 const PROMPT: &str = "prompt.safetensors";
@@ -47,7 +51,7 @@ pub struct RunFolder {
 #[non_exhaustive]
 pub enum RunError {
     /// The folder is there already.
-    #[error("{} exists already: choose another folder with --out, or replace it with --force", path.display())]
+    #[error("{} exists already: choose another folder, or replace this one", path.display())]
     Exists {
         /// The folder.
         path: PathBuf,
@@ -59,15 +63,15 @@ pub enum RunError {
         path: PathBuf,
     },
     /// Nothing is learned yet.
-    #[error("{} has no prompt yet: finish it with `contextune resume {}`", path.display(), path.display())]
+    #[error("{} has no prompt yet: it was not learned to the end, and can be resumed", path.display())]
     Unfinished {
         /// The folder.
         path: PathBuf,
     },
     /// The prompt was imported without class names.
     #[error(
-        "{} has no class names, because it was imported without: import it again with --classes, or measure it on the classes of a data set with `contextune eval {} --data`",
-        path.display(), path.display()
+        "{} has no class names, because it was imported without: import it again with them, or measure it on the classes of a data set",
+        path.display()
     )]
     NoClasses {
         /// The folder.
@@ -167,6 +171,20 @@ impl RunFolder {
             problem: error.to_string(),
         })?;
         replace_with(&path, text.as_bytes()).map_err(at(&path))
+    }
+
+    /// Returns the settings the run was made with, which some run can have.
+    ///
+    /// # Errors
+    /// A file that cannot be read or says what no run can be.
+    pub(super) fn checked_settings(&self) -> Result<Settings, RunError> {
+        let settings: Settings = self.settings()?;
+        let damaged = |error: SettingError| RunError::Damaged {
+            path: self.path.join(SETTINGS),
+            problem: error.to_string(),
+        };
+        settings.check_values().map_err(damaged)?;
+        Ok(settings)
     }
 
     /// The settings the run was made with.
@@ -293,6 +311,14 @@ impl RunFolder {
         replace_with(&path, &bytes).map_err(at(&path))
     }
 
+    /// What is wrong with the training state.
+    pub(super) fn damaged_state(&self, problem: impl ToString) -> RunError {
+        RunError::Damaged {
+            path: self.path.join(RESUME).join(STATE),
+            problem: problem.to_string(),
+        }
+    }
+
     /// The training state to go on from, if the run is unfinished and has one.
     pub fn state(&self, device: &Device) -> Result<Option<TrainingState>, RunError> {
         let path = self.path.join(RESUME).join(STATE);
@@ -306,28 +332,28 @@ impl RunFolder {
     }
 }
 
-fn state_to_bytes(state: &TrainingState) -> Result<Vec<u8>, safetensors::SafeTensorError> {
+fn state_to_bytes(state: &TrainingState) -> Result<Vec<u8>, StateError> {
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     let mut add = |name: String, shape: &[usize], values: Vec<f32>| {
         let bytes = bytes_of(&values, f32::to_le_bytes);
         tensors.push((name, shape.to_vec(), bytes));
     };
     for name in state.parameters.names() {
-        let shape = state.parameters.shape(name).unwrap_or_default();
-        let values = state.parameters.data(name).unwrap_or_default();
+        let shape = state.parameters.require_any(name)?;
         let group = match state.parameters.is_constant(name) {
             true => "constants",
             false => "parameters",
         };
-        add(format!("{group}/{name}"), shape, values);
+        add(format!("{group}/{name}"), shape, state.parameters.data(name)?);
     }
     for (group, moments) in [
         ("first", &state.optimizer.first),
         ("second", &state.optimizer.second),
     ] {
         for (name, moment) in moments {
-            let values: Vec<f32> = moment.to_data().try_to_vec().unwrap_or_default();
-            add(format!("{group}/{name}"), &[values.len()], values);
+            let name = format!("{group}/{name}");
+            let values = elements_of(&name, moment.clone())?;
+            add(name, &[values.len()], values);
         }
     }
     let views = tensors
@@ -341,7 +367,16 @@ fn state_to_bytes(state: &TrainingState) -> Result<Vec<u8>, safetensors::SafeTen
     let counters = counters
         .map(|(name, count)| (name.to_owned(), count.to_string()))
         .into();
-    safetensors::serialize(views, Some(counters))
+    Ok(safetensors::serialize(views, Some(counters))?)
+}
+
+/// Why a training state cannot be written.
+#[derive(Debug, thiserror::Error)]
+enum StateError {
+    #[error(transparent)]
+    Parameters(#[from] ParameterError),
+    #[error(transparent)]
+    File(#[from] safetensors::SafeTensorError),
 }
 
 fn state_from_bytes(bytes: &[u8], device: &Device) -> Result<TrainingState, String> {
@@ -360,28 +395,35 @@ fn state_from_bytes(bytes: &[u8], device: &Device) -> Result<TrainingState, Stri
     let mut moments = Parameters::default();
     for (name, view) in file.iter() {
         let values = finite_values(name, &view)?;
-        if let Some(name) = name.strip_prefix("parameters/") {
-            parameters.insert_data(name, view.shape(), values, device);
-        } else if let Some(name) = name.strip_prefix("constants/") {
-            parameters.insert_data(name, view.shape(), values, device);
-            parameters.hold_constant(name);
-        } else {
-            moments.insert_data(name, &[values.len()], values, device);
+        match name.split_once('/') {
+            Some(("parameters", name)) => {
+                parameters.insert_data(name, view.shape(), values, device);
+            }
+            Some(("constants", name)) => {
+                parameters.insert_data(name, view.shape(), values, device);
+                parameters.hold_constant(name);
+            }
+            Some(("first" | "second", _)) => {
+                moments.insert_data(name, &[values.len()], values, device);
+            }
+            _ => return Err(format!("the tensor {name} does not belong here")),
         }
     }
-    let moments_of = |group: &str| {
-        moments
+    let moments_of = |group: &str| -> Result<BTreeMap<String, Tensor<1>>, String> {
+        let names = moments
             .names()
-            .filter_map(|name| {
-                let moment = moments.get::<1>(name).ok()?;
-                Some((name.strip_prefix(group)?.to_owned(), moment))
+            .filter_map(|name| Some((name, name.strip_prefix(group)?)));
+        names
+            .map(|(name, parameter)| {
+                let moment = moments.get::<1>(name).map_err(|error| error.to_string())?;
+                Ok((parameter.to_owned(), moment))
             })
             .collect()
     };
     let optimizer = OptimizerState {
         steps,
-        first: moments_of("first/"),
-        second: moments_of("second/"),
+        first: moments_of("first/")?,
+        second: moments_of("second/")?,
     };
     Ok(TrainingState {
         epochs_done,

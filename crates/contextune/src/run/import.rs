@@ -3,12 +3,16 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::any::AnyMethod;
+use super::error::LearnError;
+use crate::format::{DasslCheckpoint, DasslFamily, PromptFile};
+use crate::method::MethodError;
+use crate::method::text::cocoop;
+use crate::method::text::coop::placeholders;
 use crate::model::{Model, ModelError};
-use crate::prompt::coop::placeholders;
-use crate::prompt::format::{DasslCheckpoint, DasslFamily, PromptFile};
-use crate::prompt::{Method, MethodError, cocoop};
+use crate::parameters::{ParameterError, elements_of};
+use crate::task::{Classify, PromptError};
 use crate::text::TextError;
-use crate::train::TrainError;
 
 /// Text towers by width, for those who have to find the right model (the published sizes of OpenAI and OpenCLIP).
 const MODELS_BY_WIDTH: [(usize, &str); 5] = [
@@ -27,7 +31,7 @@ const ROUNDING: f64 = 0.01;
 pub enum ImportError {
     /// Learned with another model.
     #[error(
-        "{} was learned with a text tower of width {found}{}, this model's is {expected} wide{}: pass the model that it was learned with to --model",
+        "{} was learned with a text tower of width {found}{}, this model's is {expected} wide{}: use the model that it was learned with",
         path.display(), known_models(*found), known_models(*expected)
     )]
     Width {
@@ -40,7 +44,7 @@ pub enum ImportError {
     },
     /// A network that reads other image features.
     #[error(
-        "{}: {name} has shape {found:?}, this model needs {expected:?}: pass the model that it was learned with to --model",
+        "{}: {name} has shape {found:?}, this model needs {expected:?}: use the model that it was learned with",
         path.display()
     )]
     MetaNet {
@@ -77,7 +81,13 @@ pub enum ImportError {
     Model(#[from] ModelError),
     /// The tensors do not make class features.
     #[error(transparent)]
-    Train(#[from] TrainError),
+    Prompt(#[from] PromptError),
+    /// The tensors are not those of the method.
+    #[error(transparent)]
+    Parameters(#[from] ParameterError),
+    /// The method cannot be kept.
+    #[error(transparent)]
+    Learned(#[from] LearnError),
 }
 
 /// " (RN50x4)", nothing for a width that no published model has.
@@ -134,7 +144,7 @@ pub struct Import<'a> {
     /// The model it was learned with.
     pub model: &'a Model,
     /// The method, with the length of the checkpoint's context.
-    pub method: &'a Method,
+    pub method: &'a AnyMethod,
     /// The K classes it was learned for; empty: not known.
     pub class_names: &'a [String],
 }
@@ -146,24 +156,27 @@ impl Import<'_> {
     /// See [`ImportError`]: another model, another number of classes, class names that give no prompts.
     pub fn prompt_file(&self) -> Result<PromptFile, ImportError> {
         self.check_widths()?;
-        let parameters = &self.checkpoint.parameters;
-        let text_features = match self.class_names {
-            [] => None,
-            names => {
-                self.check_number_of_classes()?;
-                let learn = self.method.learn();
-                let prompt = learn.open(self.model, names, parameters, None)?;
-                prompt.stored_features(parameters)?
-            }
-        };
-        Ok(PromptFile {
-            method: self.method.clone(),
+        let mut file = PromptFile {
+            method: self.method.record()?,
             fingerprint: self.model.fingerprint()?,
             class_names: self.class_names.to_vec(),
-            text_features: text_features
-                .map(|features| features.into_data().try_to_vec().unwrap_or_default()),
-            parameters: parameters.clone(),
-        })
+            text_features: None,
+            parameters: self.checkpoint.parameters.clone(),
+        };
+        if !self.class_names.is_empty() {
+            self.check_number_of_classes()?;
+            let predictor = self
+                .method
+                .predictor(self.model, &file, self.class_names)?
+                .into::<Classify>(self.method)?;
+            let features = predictor
+                .prompt()
+                .stored_features(predictor.parameters())?;
+            file.text_features = features
+                .map(|features| elements_of("text_features", features))
+                .transpose()?;
+        }
+        Ok(file)
     }
 
     fn check_widths(&self) -> Result<(), ImportError> {
@@ -179,7 +192,7 @@ impl Import<'_> {
             return Ok(());
         }
         for (name, expected, _) in cocoop::meta_net(self.model)? {
-            let found = self.checkpoint.parameters.shape(name).unwrap_or_default();
+            let found = self.checkpoint.parameters.require_any(name)?;
             if found != expected {
                 return Err(ImportError::MetaNet {
                     path: self.path.into(),
@@ -226,7 +239,7 @@ impl Import<'_> {
         }
         let (Some(suffix), Some(layout), false) = (
             &self.checkpoint.token_suffix,
-            self.method.learn().context_layout(),
+            self.method.context_layout(),
             self.class_names.is_empty(),
         ) else {
             return Ok(None);

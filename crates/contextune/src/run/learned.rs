@@ -4,14 +4,20 @@ use std::path::Path;
 
 use burn::tensor::Device;
 
-use super::{LearnError, RunError, RunFolder, Settings};
+use super::any::{AnyMethod, AnyPredictor};
+use super::error::LearnError;
+use super::folder::{RunError, RunFolder};
+use super::settings::Settings;
+use crate::format::{PromptFile, PromptFileError};
+use crate::method::MethodError;
 use crate::model::Model;
-use crate::prompt::format::PromptFile;
-use crate::prompt::{Method, MethodError, Prompt};
+use crate::task::{Predictor, Task};
 
 /// A prompt with the settings it was learned with.
 #[derive(Debug)]
 pub struct Learned {
+    /// Where it lies.
+    pub folder: RunFolder,
     /// The settings of the run.
     pub settings: Settings,
     /// What was learned.
@@ -22,27 +28,45 @@ impl Learned {
     /// Reads a run that has a prompt.
     ///
     /// # Errors
-    /// No run, no prompt yet, damaged files.
+    /// No run, no prompt yet, damaged files, a prompt of another method than the settings say.
     pub fn open(run: &Path, device: &Device) -> Result<Self, LearnError> {
         let folder = RunFolder::open(run)?;
-        let settings: Settings = folder.settings()?;
+        let settings: Settings = folder.checked_settings()?;
         if !folder.prompt_file().exists() {
             return Err(RunError::Unfinished { path: run.into() }.into());
         }
         let file = PromptFile::read(&folder.prompt_file(), device)?;
-        Ok(Self { settings, file })
+        let learned = Self {
+            folder,
+            settings,
+            file,
+        };
+        let method = AnyMethod::from_record(&learned.file.method);
+        match method.map_err(|error| learned.damaged(error.to_string()))? {
+            method if method == learned.settings.method => Ok(learned),
+            method => Err(learned.damaged(format!(
+                "it was learned by {} with other settings than the run's, whose method is {}",
+                method.name(),
+                learned.settings.method.name()
+            ))),
+        }
     }
 
-    /// Makes sure that `model` is the one the prompt was learned with.
+    /// Returns the method that learned it.
+    pub fn method(&self) -> &AnyMethod {
+        &self.settings.method
+    }
+
+    /// Checks that `model` is the one the prompt was learned with.
     ///
     /// # Errors
     /// Both fingerprints.
-    pub fn check_model(&self, run: &Path, model: &Model) -> Result<(), LearnError> {
+    pub fn check_model(&self, model: &Model) -> Result<(), LearnError> {
         let found = model.fingerprint()?;
         match found == self.file.fingerprint {
             true => Ok(()),
             false => Err(RunError::OtherModel {
-                path: run.into(),
+                path: self.folder.path().into(),
                 learned_with: self.file.fingerprint.clone(),
                 model: self.settings.model.clone(),
                 found,
@@ -51,26 +75,55 @@ impl Learned {
         }
     }
 
-    /// The classes it was learned for, K of them.
+    /// Returns the classes it was learned for, K of them.
     ///
     /// # Errors
     /// It was imported without class names.
-    pub fn class_names(&self, run: &Path) -> Result<&[String], RunError> {
+    pub fn class_names(&self) -> Result<&[String], RunError> {
         match self.file.class_names.is_empty() {
             false => Ok(&self.file.class_names),
-            true => Err(RunError::NoClasses { path: run.into() }),
+            true => Err(RunError::NoClasses {
+                path: self.folder.path().into(),
+            }),
         }
     }
 
-    /// What classifies into `class_names`.
+    /// Returns what answers with `class_names`, whatever the task.
     ///
     /// # Errors
-    /// See [`Method::open`].
-    pub fn prompt(
+    /// A prompt file whose tensors or settings do not fit method, model and classes; classes that the method says nothing
+    /// about.
+    pub fn any_predictor(
         &self,
         model: &Model,
         class_names: &[String],
-    ) -> Result<Box<dyn Prompt>, MethodError> {
-        Method::open(&self.file, model, class_names)
+    ) -> Result<AnyPredictor, LearnError> {
+        let predictor = self.method().predictor(model, &self.file, class_names);
+        predictor.map_err(|error| match error {
+            MethodError::Parameters(error) => self.damaged(error.to_string()),
+            MethodError::Setting(error) => self.damaged(error.to_string()),
+            error => error.into(),
+        })
+    }
+
+    /// Returns what answers with `class_names`, for one task.
+    ///
+    /// # Errors
+    /// As [`Self::any_predictor`], and a method of another task.
+    pub fn predictor<T: Task>(
+        &self,
+        model: &Model,
+        class_names: &[String],
+    ) -> Result<Predictor<T>, LearnError> {
+        let predictor = self.any_predictor(model, class_names)?;
+        Ok(predictor.into(self.method())?)
+    }
+
+    fn damaged(&self, problem: String) -> LearnError {
+        PromptFileError::NotAPrompt {
+            path: self.folder.prompt_file(),
+            problem,
+        }
+        .into()
     }
 }

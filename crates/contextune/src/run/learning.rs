@@ -1,240 +1,163 @@
-//! From settings to a finished run folder.
+//! Learning, for every method and task alike: sample, encode, learn, write the prompt, measure.
 
+use std::any::Any;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::time::Instant;
 
-use super::result::available_memory_bytes;
-use super::{LearnFrom, Measured, RunError, RunFolder, RunResult, Settings};
-use crate::data::{DataError, Dataset, Split};
-use crate::features::{
-    EncodingWatcher, ExampleEncoder, FeatureError, LabelledFeatures, Sees, Views,
+use super::folder::{RunError, RunFolder};
+use super::memory::available_memory_bytes;
+use super::error::LearnError;
+use super::watcher::RunWatcher;
+use crate::data::{LearnFrom, Sampling, Split};
+use crate::format::{MethodRecord, PromptFile};
+use crate::input::{EncodingWatcher, Examples, InputEncoder, InputError, Views};
+use crate::method::{Initialisation, Lesson, Method, MethodError, Recipe};
+use crate::model::Model;
+use crate::parameters::{ParameterError, Parameters, Size, elements_of};
+use crate::task::{
+    MeasureError, Measured, Measures, Predictor, PromptError, Task, TaskDataset, Training,
+    TrainingViews,
 };
-use crate::model::{Model, ModelError};
-use crate::prompt::format::{PromptFile, PromptFileError};
-use crate::prompt::{Classification, Lesson, MethodError, TrainingViews};
-use crate::train::{EpochMetrics, Observer, Progress, Task as _, TrainError, TrainingState, fit};
+use crate::train::{
+    EpochMetrics, Observer, Problem as _, Progress, TrainError, TrainingState, fit,
+};
 
 /// A short epoch need not be saved on its own: repeating it costs less.
 const SAVE_EVERY_SECONDS: u64 = 2;
 
-/// Watches a run.
-pub trait RunWatcher: EncodingWatcher {
-    /// Before the first step.
-    fn begin(&self);
-
-    /// After every step, with its loss.
-    fn step(&self, progress: Progress, loss: f32);
-
-    /// After every epoch, of so many; `Break` ends the run with what is learned so far saved.
-    fn epoch(&self, metrics: &EpochMetrics, epochs: usize) -> ControlFlow<()>;
+/// All that decides what is learned, but the method and the data.
+#[derive(Clone, Copy)]
+pub struct Job<'a> {
+    /// The frozen model.
+    pub model: &'a Model,
+    /// The way from examples to what the method is given of them.
+    pub encoder: &'a InputEncoder<'a>,
+    /// Where it is kept.
+    pub folder: &'a RunFolder,
+    /// Who watches.
+    pub watcher: &'a dyn RunWatcher,
+    /// How it is learned.
+    pub recipe: &'a Recipe,
+    /// Where it begins.
+    pub initial: &'a Initialisation,
+    /// What of the data is learned from.
+    pub sampling: Sampling,
+    /// The split that it is measured on.
+    pub measure_on: Split,
 }
 
-/// What came of a run.
+/// What was learned, and how good it is.
 #[derive(Debug)]
-pub struct Outcome {
-    /// In numbers.
-    pub result: RunResult,
-    /// Picture by picture.
-    pub measured: Measured,
+pub struct Learnt {
+    /// The split that it was measured on.
+    pub split: Split,
+    /// How good it is there.
+    pub measures: Measures,
+    /// Why it was not measured, if it was not.
+    pub unmeasured: Option<String>,
+    /// Example by example; absent if it was not measured.
+    pub measured: Option<AnyMeasured>,
+    /// Trained elements.
+    pub parameters: usize,
+    /// Seconds of training, without encoding and evaluation.
+    pub seconds: f64,
+    /// The classes, K of them.
+    pub class_names: Vec<String>,
 }
 
-/// Why a run has no result.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LearnError {
-    /// The watcher ended it; the folder holds what is needed to go on.
-    #[error("stopped after epoch {epochs_done} of {epochs}; go on with: contextune resume {}", run.display())]
-    Stopped {
-        /// The run folder.
-        run: PathBuf,
-        /// Epochs done.
-        epochs_done: usize,
-        /// Epochs of the whole run.
-        epochs: usize,
-    },
-    /// A step needs more memory than there is.
-    #[error(
-        "a step with {pictures} pictures needs about {:.1} GB, and {:.1} GB are free: use fewer pictures in a step (--batch-size) or a shorter prompt (--tokens)",
-        *needed as f64 / 1e9, *there as f64 / 1e9
-    )]
-    TooLarge {
-        /// Pictures in a step.
-        pictures: usize,
-        /// Bytes that it needs.
-        needed: u64,
-        /// Bytes that are free.
-        there: u64,
-    },
-    /// There is nothing to learn from.
-    #[error("there is nothing to learn from: {0}")]
-    NoTraining(FeatureError),
-    /// There is nothing to measure on.
-    #[error("there is nothing to measure the accuracy on in the {split} split: {source}")]
-    NothingToMeasure {
-        /// The split that was asked for.
-        split: Split,
-        /// Why.
-        source: FeatureError,
-    },
-    /// The run folder.
-    #[error(transparent)]
-    Run(#[from] RunError),
-    /// The data set.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// The model.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The pictures.
-    #[error(transparent)]
-    Features(#[from] FeatureError),
-    /// The method.
-    #[error(transparent)]
-    Method(#[from] MethodError),
-    /// The training.
-    #[error(transparent)]
-    Train(#[from] TrainError),
-    /// The prompt file.
-    #[error(transparent)]
-    Prompt(#[from] PromptFileError),
+/// A [`Measured`] of any task.
+#[derive(Debug)]
+pub struct AnyMeasured(Box<dyn Any + Send + Sync>);
+
+impl AnyMeasured {
+    /// Forgets the task.
+    pub fn new<T: Task>(measured: Measured<T>) -> Self {
+        Self(Box::new(measured))
+    }
+
+    /// Returns what was measured, if it is of this task.
+    pub fn of<T: Task>(&self) -> Option<&Measured<T>> {
+        self.0.downcast_ref()
+    }
 }
 
-/// The way from pictures to what the method of `settings` is given of them; features are kept below `cache`.
-///
-/// # Errors
-/// The model cannot be read.
-pub fn encoder<'a>(
-    settings: &Settings,
-    model: &'a Model,
-    cache: Option<PathBuf>,
-) -> Result<ExampleEncoder<'a>, ModelError> {
-    encoder_of(settings, model, cache, settings.method.learn().sees(model))
-}
-
-/// The way from the same pictures to their features, whatever the method is given of them.
-///
-/// # Errors
-/// The model cannot be read.
-pub fn feature_encoder<'a>(
-    settings: &Settings,
-    model: &'a Model,
-    cache: Option<PathBuf>,
-) -> Result<ExampleEncoder<'a>, ModelError> {
-    encoder_of(settings, model, cache, Sees::Features)
-}
-
-fn encoder_of<'a>(
-    settings: &Settings,
-    model: &'a Model,
-    cache: Option<PathBuf>,
-    sees: Sees,
-) -> Result<ExampleEncoder<'a>, ModelError> {
-    let options = settings.encoding(cache);
-    Ok(ExampleEncoder::new(
-        model,
-        &model.fingerprint()?,
-        options,
-        sees,
-    ))
-}
-
-/// Learns what `settings` say on `dataset` (not yet sampled), from where the folder is or from the beginning, and finishes
-/// the folder.
+/// Learns `method` on `dataset`, not sampled yet, from where the folder is or from the beginning, and writes the prompt.
 ///
 /// # Errors
 /// All of [`LearnError`].
-pub fn learn(
-    settings: &Settings,
-    dataset: &Dataset,
-    model: &Model,
-    encoder: &ExampleEncoder<'_>,
-    folder: &RunFolder,
-    watcher: &impl RunWatcher,
-) -> Result<Outcome, LearnError> {
-    settings.check(model)?;
-    let method = settings.method.learn();
-    let sampled = sample(settings, dataset, watcher)?;
+pub(super) fn learn<M: Method>(
+    method: &M,
+    job: &Job<'_>,
+    dataset: &<M::Task as Task>::Dataset,
+) -> Result<Learnt, LearnError> {
+    let Job {
+        model,
+        encoder,
+        folder,
+        watcher,
+        recipe,
+        ..
+    } = *job;
+    let sampled = sampled::<M>(&job.sampling, dataset, watcher)?;
+    let class_names = sampled.class_names().to_vec();
     let train = match method.learns() {
-        true => features_of(&sampled, settings, encoder, watcher)?,
-        false => LabelledFeatures::nothing(model.config().embedding_width),
+        true => {
+            let views = training_views(recipe, job.sampling.seed);
+            examples::<M::Task>(&sampled, Split::Train, views, encoder, watcher)
+                .map_err(LearnError::NoTraining)?
+        }
+        false => Examples::none(model.config().embedding_width),
     };
-    let val = match method.uses_validation() && !sampled.val.is_empty() {
-        true => Some(encoder.labelled(&sampled, &sampled.val, Views::Whole, watcher)?),
+    let val = match method.uses_validation() && sampled.has(Split::Val) {
+        true => Some(examples::<M::Task>(
+            &sampled,
+            Split::Val,
+            Views::Whole,
+            encoder,
+            watcher,
+        )?),
         false => None,
     };
     let lesson = Lesson {
         model,
-        class_names: &sampled.class_names,
+        class_names: &class_names,
         train: &train,
         val: val.as_ref(),
-        initial: &settings.initial,
-        seed: settings.seed,
+        initial: job.initial,
+        seed: job.sampling.seed,
     };
-
-    let at_once = settings.training.batch_size.unwrap_or(usize::MAX);
-    let at_once = at_once.min(train.pictures());
-    if let Some(needed) = method.step_bytes(model, at_once)
-        && let Some(there) = available_memory_bytes()
-        && needed > there
-    {
-        return Err(LearnError::TooLarge {
-            pictures: at_once,
-            needed,
-            there,
-        });
-    }
-    if let Some(remark) = method.remark(model) {
+    check_memory(method, job, train.count())?;
+    if let Some(remark) = method.remark(model.config()) {
         watcher.remark(remark);
     }
 
     let started = Instant::now();
     let beginning = method.begin(&lesson)?;
     let prompt = beginning.prompt;
+    let table = method.tensors(model, Size::Exactly(class_names.len()))?;
+    beginning
+        .parameters
+        .check(&table)
+        .map_err(MethodError::from)?;
     let mut state = match folder.state(model.device())? {
-        Some(state) => state,
+        Some(state) => {
+            let fits = state.check(&beginning.parameters, recipe.fit.epochs);
+            fits.map_err(|problem| folder.damaged_state(problem))?;
+            state
+        }
         None => TrainingState::new(beginning.parameters),
     };
     let mut seconds = started.elapsed().as_secs_f64();
-    let recipe = &settings.training;
     if recipe.fit.epochs > 0 {
-        let task = Classification::new(
+        let training = Training::new(
             &*prompt,
             &train,
             recipe.views,
             recipe.batch_size.unwrap_or(usize::MAX),
-            settings.seed,
+            job.sampling.seed,
             model.device(),
         );
-        let mut keeper = Keeper {
-            folder,
-            watcher,
-            epochs: recipe.fit.epochs,
-            metrics: folder.metrics()?,
-            saved: Instant::now(),
-        };
-        let steps = recipe.fit.epochs * task.steps();
-        if recipe.fit.schedule.only_warms_up(recipe.fit.epochs, steps) {
-            watcher.remark(
-                "the learning rate rises in all of this run and never falls: more epochs, or the recipe fast, learn more"
-                    .to_owned(),
-            );
-        }
-        watcher.begin();
-        fit(&task, &recipe.fit, &mut state, &mut keeper)?;
-        folder.write_metrics(&keeper.metrics)?;
-        if state.epochs_done < recipe.fit.epochs {
-            return Err(LearnError::Stopped {
-                run: folder.path().to_owned(),
-                epochs_done: state.epochs_done,
-                epochs: recipe.fit.epochs,
-            });
-        }
-        seconds += keeper
-            .metrics
-            .iter()
-            .map(|epoch| epoch.seconds)
-            .sum::<f64>();
+        seconds += train_on(&training, job, &mut state)?;
     }
     let started = Instant::now();
     let mut parameters = state.parameters;
@@ -242,104 +165,189 @@ pub fn learn(
     seconds += started.elapsed().as_secs_f64();
 
     let learned_numbers = parameters.elements();
-    let stored = prompt.stored_features(&parameters)?;
+    let stored = prompt.stored_features(&parameters).map_err(MethodError::from)?;
     let file = PromptFile {
-        method: settings.method.clone(),
+        method: record(method)?,
         fingerprint: model.fingerprint()?,
-        class_names: sampled.class_names.clone(),
-        text_features: stored.map(|features| features.into_data().try_to_vec().unwrap_or_default()),
-        parameters,
+        class_names: class_names.clone(),
+        text_features: stored
+            .map(|features| elements_of("text_features", features))
+            .transpose()
+            .map_err(MethodError::from)?,
+        parameters: parameters.clone(),
     };
     file.write(&folder.prompt_file())?; // kept even if there is nothing to measure on
 
-    let learned = (&*prompt, &file.parameters);
-    let place = (&sampled, settings.measure_on);
-    let measured = Measured::new(learned, model, encoder, place, watcher)?;
-    let names = &sampled.class_names;
-    let accuracy = measured.accuracy(names.len());
-    let kept = folder.prompt_bytes();
-    let result = RunResult::new(settings, &accuracy, names, learned_numbers, kept, seconds);
-    folder.finish(&result)?;
-    Ok(Outcome { result, measured })
+    let device = model.device();
+    let predictor = Predictor::new(prompt, parameters, class_names.clone(), device)
+        .map_err(MethodError::from)?;
+    let (split, outcome) = measure(&predictor, &sampled, job)?;
+    let measures = match &outcome {
+        Ok(measured) => measured.measures(&class_names),
+        Err(_) => Measures::default(),
+    };
+    let (measured, unmeasured) = match outcome {
+        Ok(measured) => (Some(AnyMeasured::new(measured)), None),
+        Err(reason) => {
+            watcher.remark(reason.clone());
+            (None, Some(reason))
+        }
+    };
+    Ok(Learnt {
+        split,
+        measures,
+        unmeasured,
+        measured,
+        parameters: learned_numbers,
+        seconds,
+        class_names,
+    })
 }
 
-/// What `settings` learn from: features of the sampled training pictures in the views that the recipe asks for. With a
-/// cache, runs that need them later find them there.
+/// Encodes the training examples that `sampling` asks for in the views of `recipe`: with a cache, runs that need them later find them there.
 ///
 /// # Errors
 /// There is nothing to learn from.
-pub fn training_features(
-    settings: &Settings,
-    dataset: &Dataset,
-    encoder: &ExampleEncoder<'_>,
-    watcher: &impl EncodingWatcher,
-) -> Result<LabelledFeatures, LearnError> {
-    let sampled = sample(settings, dataset, watcher)?;
-    features_of(&sampled, settings, encoder, watcher)
-}
-
-/// [`training_features`] of what is sampled already.
-fn features_of(
-    sampled: &Dataset,
-    settings: &Settings,
-    encoder: &ExampleEncoder<'_>,
-    watcher: &impl EncodingWatcher,
-) -> Result<LabelledFeatures, LearnError> {
-    encoder
-        .labelled(sampled, &sampled.train, training_views(settings), watcher)
+pub(super) fn encode_training<M: Method>(
+    recipe: &Recipe,
+    sampling: &Sampling,
+    encoder: &InputEncoder<'_>,
+    dataset: &<M::Task as Task>::Dataset,
+    watcher: &dyn EncodingWatcher,
+) -> Result<(), LearnError> {
+    let sampled = sampled::<M>(sampling, dataset, watcher)?;
+    let views = training_views(recipe, sampling.seed);
+    examples::<M::Task>(&sampled, Split::Train, views, encoder, watcher)
+        .map(drop)
         .map_err(LearnError::NoTraining)
 }
 
-/// The examples, and then the classes, that the settings ask for.
-///
-/// # Errors
-/// Shots that cannot be drawn.
-pub fn sample(
-    settings: &Settings,
-    dataset: &Dataset,
-    watcher: &impl EncodingWatcher,
-) -> Result<Dataset, DataError> {
-    let sampled = match (settings.shots, settings.examples) {
-        (Some(shots), _) => few_shot(dataset, shots, settings.seed, watcher)?,
-        (None, Some(examples)) => {
-            let sampled = dataset.fixed_sample(examples)?;
-            remark_on(dataset, &sampled, watcher);
-            sampled
+/// The method as files keep it.
+pub(super) fn record<M: Method>(method: &M) -> Result<MethodRecord, LearnError> {
+    let unwritable = |problem: String| MethodError::Unwritable {
+        method: M::NAME.to_owned(),
+        problem,
+    };
+    match serde_json::to_value(method) {
+        Ok(serde_json::Value::Object(settings)) => Ok(MethodRecord {
+            name: M::NAME.to_owned(),
+            settings,
+        }),
+        Ok(_) => Err(unwritable("they are no table".to_owned()).into()),
+        Err(error) => Err(unwritable(error.to_string()).into()),
+    }
+}
+
+fn sampled<M: Method>(
+    sampling: &Sampling,
+    dataset: &<M::Task as Task>::Dataset,
+    watcher: &dyn EncodingWatcher,
+) -> Result<<M::Task as Task>::Dataset, LearnError> {
+    let mut remark = |text| watcher.remark(text);
+    Ok(<M::Task as Task>::sample(dataset, sampling, &mut remark)?)
+}
+
+/// The examples of a split that can be read.
+fn examples<T: Task>(
+    dataset: &T::Dataset,
+    split: Split,
+    views: Views,
+    encoder: &InputEncoder<'_>,
+    watcher: &dyn EncodingWatcher,
+) -> Result<Examples<T::Target>, InputError> {
+    let (inputs, targets) = T::examples(dataset, split);
+    let (kept, table) = encoder.inputs(dataset.place(), &inputs, views, watcher)?;
+    let targets = kept.into_iter().map(|example| targets[example].clone());
+    Ok(Examples::new(table, targets.collect()))
+}
+
+/// Refuses a step that needs more memory than there is.
+fn check_memory<M: Method>(method: &M, job: &Job<'_>, examples: usize) -> Result<(), LearnError> {
+    let at_once = job.recipe.batch_size.unwrap_or(usize::MAX).min(examples);
+    match (
+        method.step_bytes(job.model.config(), at_once),
+        available_memory_bytes(),
+    ) {
+        (Some(needed), Some(there)) if needed > there => Err(LearnError::TooLarge {
+            examples: at_once,
+            needed,
+            there,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Trains to the last epoch and returns the seconds of all epochs, those before a resume included.
+fn train_on<T: Task>(
+    training: &Training<'_, T>,
+    job: &Job<'_>,
+    state: &mut TrainingState,
+) -> Result<f64, LearnError> {
+    let Job {
+        folder,
+        watcher,
+        recipe,
+        ..
+    } = *job;
+    let mut keeper = Keeper {
+        folder,
+        watcher,
+        epochs: recipe.fit.epochs,
+        metrics: folder.metrics()?,
+        saved: Instant::now(),
+    };
+    let steps = recipe.fit.epochs * training.steps();
+    if recipe.fit.schedule.only_warms_up(recipe.fit.epochs, steps) {
+        watcher.remark(
+            "the learning rate rises in all of this run and never falls: more epochs, or the recipe fast, learn more"
+                .to_owned(),
+        );
+    }
+    watcher.begin();
+    fit(training, &recipe.fit, state, &mut keeper)?;
+    folder.write_metrics(&keeper.metrics)?;
+    if state.epochs_done < recipe.fit.epochs {
+        return Err(LearnError::Stopped {
+            run: folder.path().to_owned(),
+            epochs_done: state.epochs_done,
+            epochs: recipe.fit.epochs,
+        });
+    }
+    Ok(keeper.metrics.iter().map(|epoch| epoch.seconds).sum())
+}
+
+/// Measures on the split that was asked for, or on validation examples where there are no test examples; the inner error
+/// says why nothing could be measured.
+fn measure<T: Task>(
+    predictor: &Predictor<T>,
+    sampled: &T::Dataset,
+    job: &Job<'_>,
+) -> Result<(Split, Result<Measured<T>, String>), LearnError> {
+    let learned_from_val = job.sampling.learn_from == LearnFrom::TrainAndVal;
+    let split = match job.measure_on {
+        Split::Test
+            if !sampled.has(Split::Test) && sampled.has(Split::Val) && !learned_from_val =>
+        {
+            job.watcher
+                .remark("there is no test split: measured on the val split".to_owned());
+            Split::Val
         }
-        (None, None) => dataset.clone(),
+        split => split,
     };
-    let sampled = match settings.learn_from {
-        LearnFrom::Train => sampled,
-        LearnFrom::TrainAndVal => sampled.learning_from_val()?,
-    };
-    Ok(sampled.subset(settings.subset))
-}
-
-/// The few shots that a run learns from, drawn by the seed, with a remark on whatever is unusual about the sample.
-///
-/// # Errors
-/// See [`Dataset::few_shot`].
-pub fn few_shot(
-    dataset: &Dataset,
-    shots: usize,
-    seed: u64,
-    watcher: &impl EncodingWatcher,
-) -> Result<Dataset, DataError> {
-    let sampled = dataset.few_shot(shots, seed)?;
-    remark_on(dataset, &sampled, watcher);
-    Ok(sampled)
-}
-
-/// Says what is unusual about a sample; of the whole data set that was said when it was opened.
-fn remark_on(dataset: &Dataset, sampled: &Dataset, watcher: &impl EncodingWatcher) {
-    for warning in sampled.warnings.iter().skip(dataset.warnings.len()) {
-        watcher.remark(warning.to_string());
+    match Measured::new(predictor, sampled, split, job.encoder, job.watcher) {
+        Ok(measured) => Ok((split, Ok(measured))),
+        Err(error) => match &error {
+            MeasureError::Nothing {
+                source: InputError::NoExamples { .. } | InputError::NothingReadable { .. },
+                ..
+            } => Ok((split, Err(error.to_string()))),
+            _ => Err(error.into()),
+        },
     }
 }
 
 /// The views to encode for the views to learn from.
-fn training_views(settings: &Settings) -> Views {
-    let recipe = &settings.training;
+fn training_views(recipe: &Recipe, seed: u64) -> Views {
     let count = match recipe.views {
         TrainingViews::Whole => return Views::Whole,
         TrainingViews::Fresh => recipe.fit.epochs.max(1),
@@ -348,20 +356,20 @@ fn training_views(settings: &Settings) -> Views {
     Views::Random {
         count,
         least_area: recipe.least_area,
-        seed: settings.seed,
+        seed,
     }
 }
 
 /// Keeps the run resumable.
-struct Keeper<'a, W> {
+struct Keeper<'a> {
     folder: &'a RunFolder,
-    watcher: &'a W,
+    watcher: &'a dyn RunWatcher,
     epochs: usize,
     metrics: Vec<EpochMetrics>,
     saved: Instant,
 }
 
-impl<W: RunWatcher> Observer for Keeper<'_, W> {
+impl Observer for Keeper<'_> {
     fn step(&mut self, progress: Progress, loss: f32) {
         self.watcher.step(progress, loss);
     }
@@ -384,5 +392,55 @@ impl<W: RunWatcher> Observer for Keeper<'_, W> {
             self.saved = Instant::now();
         }
         Ok(flow)
+    }
+}
+
+/// What was learned, opened again for these classes.
+///
+/// # Errors
+/// Tensors that are not those of the method, other classes than it can say something about, and what keeps the prompt from
+/// being built.
+pub(super) fn predictor<M: Method>(
+    method: &M,
+    model: &Model,
+    file: &PromptFile,
+    class_names: &[String],
+) -> Result<Predictor<M::Task>, MethodError> {
+    method.check(model.config())?;
+    method.needs(model.config()).check(model)?;
+    let classes = match file.class_names.len() {
+        0 => Size::Any('K'), // imported without names
+        classes => Size::Exactly(classes),
+    };
+    file.parameters.check(&method.tensors(model, classes)?)?;
+    check_features(file, model)?;
+    let same = file.class_names == class_names;
+    if !same && !method.takes_other_classes() {
+        return Err(MethodError::OtherClasses {
+            method: M::NAME.to_owned(),
+        });
+    }
+    let stored = match same {
+        true => file.stored_features(model.device()),
+        false => None,
+    };
+    let parameters: Parameters = file.parameters.clone();
+    let prompt = method.open(model, class_names, &parameters, stored)?;
+    let class_names = class_names.to_vec();
+    let predictor = Predictor::new(prompt, parameters, class_names, model.device());
+    predictor.map_err(|error: PromptError| error.into())
+}
+
+/// Refuses stored class features that are not as wide as the model's.
+fn check_features(file: &PromptFile, model: &Model) -> Result<(), MethodError> {
+    let expected = model.config().embedding_width;
+    match file.feature_width() {
+        Some(found) if found != expected => Err(ParameterError::Shape {
+            name: "text_features".to_owned(),
+            found: vec![file.class_names.len(), found],
+            expected: format!("[{}, {expected}]", file.class_names.len()),
+        }
+        .into()),
+        _ => Ok(()),
     }
 }

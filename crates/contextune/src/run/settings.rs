@@ -4,16 +4,27 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::Activation;
-use crate::data::{Split, Subset};
-use crate::features::EncodingOptions;
+use super::any::AnyMethod;
+use crate::architecture::Activation;
+use crate::data::{LearnFrom, Sampling, Split, Subset};
+use crate::input::EncodingOptions;
+use crate::method::{Initialisation, MethodError, Recipe, RecipeName, SettingError};
 use crate::model::{Model, ModelOptions};
-use crate::prompt::coop::InitialContext;
-use crate::prompt::{Method, MethodError, Recipe};
+use crate::task::TrainingViews;
+use crate::train::{Optimizer, Schedule};
+
+/// What this version writes, and the newest that it reads. Folders of 0.1.0 say nothing, which means 0.
+pub const RUN_FORMAT: u32 = 1;
+/// More epochs and views than any machine gets through.
+const MOST_EPOCHS: usize = 10_000_000;
+const MOST_VIEWS: usize = 1_000_000;
 
 /// All settings of a run, resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
+    /// Version of the folder's format.
+    #[serde(default)]
+    pub format_version: u32,
     /// The model; absent: the embedded one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -54,53 +65,28 @@ pub struct Settings {
     /// Training settings that differ from the recipe's, by name.
     pub changed: Vec<String>,
     /// What is learned.
-    pub method: Method,
-    /// Where a context begins.
-    pub initial: InitialContext,
+    pub method: AnyMethod,
+    /// Where learning begins.
+    pub initial: Initialisation,
     /// How it is learned.
     pub training: Recipe,
-}
-
-/// Which splits are learned from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LearnFrom {
-    /// The training split.
-    #[default]
-    Train,
-    /// The validation split as well, once it has served to choose settings by.
-    TrainAndVal,
 }
 
 pub(super) fn test_split() -> Split {
     Split::Test
 }
 
-/// Where training settings come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RecipeName {
-    /// What the method's authors did.
-    Published,
-    /// What reaches about the same in a fraction of the time.
-    #[default]
-    Fast,
-}
-
-impl RecipeName {
-    /// The recipe of this name.
-    pub fn recipe(self, method: &Method, shots: Option<usize>) -> Recipe {
-        match self {
-            Self::Published => method.learn().published(shots),
-            Self::Fast => method.learn().fast(shots),
-        }
-    }
-}
-
 impl Settings {
     /// A method on the embedded model with all classes and seed 1, trained by a recipe as it is.
-    pub fn new(data: PathBuf, method: Method, shots: Option<usize>, recipe: RecipeName) -> Self {
+    pub fn new(
+        data: PathBuf,
+        method: impl Into<AnyMethod>,
+        shots: Option<usize>,
+        recipe: RecipeName,
+    ) -> Self {
+        let method = method.into();
         Self {
+            format_version: RUN_FORMAT,
             model: None,
             activation: None,
             data: Some(data),
@@ -116,15 +102,19 @@ impl Settings {
             strict: false,
             recipe,
             changed: Vec::new(),
-            training: recipe.recipe(&method, shots),
+            training: method.recipe(recipe, shots),
             method,
-            initial: InitialContext::Random,
+            initial: Initialisation::Random,
         }
     }
 
     /// A prompt that other code learned, taken from `checkpoint`. Recipe and beginning are the published ones: how it was
     /// learned in truth is not known.
-    pub fn imported(checkpoint: PathBuf, data: Option<PathBuf>, method: Method) -> Self {
+    pub fn imported(
+        checkpoint: PathBuf,
+        data: Option<PathBuf>,
+        method: impl Into<AnyMethod>,
+    ) -> Self {
         Self {
             data,
             imported: Some(checkpoint),
@@ -137,21 +127,94 @@ impl Settings {
         self.split_seed.unwrap_or(self.seed)
     }
 
-    /// Refuses settings that exclude each other or do not fit the model, before any picture is read.
+    /// Returns what of the data is learned from.
+    pub fn sampling(&self) -> Sampling {
+        Sampling {
+            shots: self.shots,
+            examples: self.examples,
+            learn_from: self.learn_from,
+            subset: self.subset,
+            seed: self.seed,
+        }
+    }
+
+    /// Refuses settings that no run can have: a file may say anything.
     ///
     /// # Errors
-    /// [`MethodError::Combination`], and what the method reports.
-    pub fn check(&self, model: &Model) -> Result<(), MethodError> {
-        let method = self.method.learn();
-        method.check(model)?;
-        if self.learn_from == LearnFrom::TrainAndVal {
-            if self.measure_on != Split::Test {
-                let problem = "what learns from the validation pictures cannot be measured on them: measure on the test split";
-                return Err(MethodError::Combination(problem.into()));
+    /// The setting and what is wrong with it.
+    pub fn check_values(&self) -> Result<(), SettingError> {
+        let refuse = |setting, problem: &str| Err(SettingError::new(setting, problem));
+        let Recipe {
+            batch_size,
+            least_area,
+            views,
+            fit,
+        } = &self.training;
+        if self.format_version > RUN_FORMAT {
+            return refuse(
+                "format-version",
+                "is that of a newer version of this program: update it",
+            );
+        }
+        if self.shots == Some(0) {
+            return refuse("shots", "is 0; at least one example of each class is needed");
+        }
+        if self.examples.is_some_and(|examples| examples < 2) {
+            return refuse(
+                "examples",
+                "is the number of examples to learn from and to choose by: 2 at least",
+            );
+        }
+        if *batch_size == Some(0) {
+            return refuse("batch-size", "is 0; a step has at least one example");
+        }
+        if !(1..=100).contains(least_area) {
+            return refuse("least-area", "is a share of a picture in percent: 1 to 100");
+        }
+        if let TrainingViews::Drawn { count } | TrainingViews::All { count } = views
+            && !(1..=MOST_VIEWS).contains(count)
+        {
+            return refuse("views", "are 1 to 1,000,000 of each picture");
+        }
+        if fit.epochs > MOST_EPOCHS {
+            return refuse("epochs", "are at most 10,000,000");
+        }
+        if fit.epochs > 0 && self.method.published(self.shots).fit.epochs == 0 {
+            return refuse("epochs", "is for methods that learn step by step; this one does not");
+        }
+        if !(fit.learning_rate >= 0.0 && fit.learning_rate.is_finite()) {
+            return refuse("lr", "is a finite number from 0 on");
+        }
+        check_optimizer(&fit.optimizer)?;
+        match fit.schedule {
+            Schedule::CoOp { warmup } if !warmup.is_finite() => {
+                refuse("schedule", "warms up at a rate that is a finite number")
             }
-            if method.uses_validation() {
-                let problem = "this method chooses its settings by the validation pictures, so it cannot learn from them: learn from train alone";
-                return Err(MethodError::Combination(problem.into()));
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses settings that exclude each other or do not fit the model, before any example is read.
+    ///
+    /// # Errors
+    /// The setting and what is wrong with it, and what the method needs of the model and does not find.
+    pub fn check(&self, model: &Model) -> Result<(), MethodError> {
+        self.check_values()?;
+        self.method.check(model.config())?;
+        self.method.needs(model.config()).check(model)?;
+        if self.learn_from == LearnFrom::TrainAndVal {
+            let refuse = |setting, problem: &str| Err(SettingError::new(setting, problem).into());
+            if self.measure_on != Split::Test {
+                return refuse(
+                    "measure-on",
+                    "is val, and what learns from the validation pictures cannot be measured on them: measure on the test split",
+                );
+            }
+            if self.method.uses_validation() {
+                return refuse(
+                    "learn-from",
+                    "is train-and-val, but this method chooses its settings by the validation pictures: learn from train alone",
+                );
             }
         }
         Ok(())
@@ -187,5 +250,34 @@ impl Settings {
             strict: self.strict,
             cache,
         }
+    }
+}
+
+/// Refuses constants that no optimiser has.
+fn check_optimizer(optimizer: &Optimizer) -> Result<(), SettingError> {
+    let is_share = |value: f32| (0.0..=1.0).contains(&value);
+    let is_finite = |value: f32| value >= 0.0 && value.is_finite();
+    let (shares, others) = match *optimizer {
+        Optimizer::Sgd {
+            momentum,
+            weight_decay,
+        } => ([momentum, momentum], [weight_decay, 0.0]),
+        Optimizer::Adam {
+            betas,
+            epsilon,
+            weight_decay,
+        }
+        | Optimizer::AdamW {
+            betas,
+            epsilon,
+            weight_decay,
+        } => (betas, [epsilon, weight_decay]),
+    };
+    match shares.into_iter().all(is_share) && others.into_iter().all(is_finite) {
+        true => Ok(()),
+        false => Err(SettingError::new(
+            "optimizer",
+            "has a momentum or moments from 0 to 1, and a weight decay that is a finite number from 0 on",
+        )),
     }
 }

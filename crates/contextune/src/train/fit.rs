@@ -2,44 +2,65 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Optimizer, OptimizerState, Parameters, Progress, Schedule, TrainError};
+use super::{Optimizer, OptimizerState, Progress, Schedule, TrainError};
+use crate::parameters::{ExpectedTensor, ParameterError, Parameters};
 
 /// Something to be learned: parameters go in, a loss comes out. The loop knows nothing else of it.
-pub trait Task {
-    /// Steps in every epoch, at least one.
+pub trait Problem: Sync {
+    /// The examples of a step, read and ready.
+    type Batch: Send;
+    /// What can go wrong in it.
+    type Error: From<TrainError> + Send;
+
+    /// Returns the number of steps in every epoch, at least one.
     fn steps(&self) -> usize;
 
-    /// The examples of each step of an epoch, as many steps as [`Task::steps`] says.
+    /// Returns the numbers of the examples of each step of an epoch, as many steps as [`Problem::steps`] says.
     fn batches(&self, epoch: usize) -> Vec<Vec<usize>>;
 
-    /// Called before every epoch, to renew what is not trained.
+    /// Renews what is found and not trained; called before every epoch.
     ///
     /// # Errors
-    /// What the task reports.
-    fn begin_epoch(&self, _parameters: &mut Parameters) -> Result<(), TrainError> {
+    /// What the problem reports.
+    fn begin_epoch(&self, _parameters: &mut Parameters) -> Result<(), Self::Error> {
         Ok(())
     }
 
-    /// Loss and gradients of one step; `leaves` are tracked. What is random in it derives from the step's place in the
-    /// run alone, so that a resumed run repeats what an uninterrupted one would have done.
-    fn step(&self, leaves: &Parameters, step: Step<'_>) -> Result<StepOutcome, TrainError>;
+    /// Reads the examples of one step. Called on a thread beside the loop, one step ahead of [`Problem::step`].
+    ///
+    /// # Errors
+    /// An example that cannot be read.
+    fn load(&self, examples: &[usize]) -> Result<Self::Batch, Self::Error>;
 
-    /// Called after every step, to keep parameters inside their bounds.
+    /// Returns loss and gradients of one step; `leaves` are tracked. What is random in it derives from the step's place in
+    /// the run alone, so that a resumed run repeats what an uninterrupted one would have done.
+    ///
+    /// # Errors
+    /// What the problem reports.
+    fn step(
+        &self,
+        leaves: &Parameters,
+        step: Step<Self::Batch>,
+    ) -> Result<StepOutcome, Self::Error>;
+
+    /// Keeps parameters inside their bounds; called after every step.
     fn constrain(&self, _parameters: &mut Parameters) {}
 }
 
 /// One step of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Step<'a> {
+pub struct Step<B> {
     /// Its place in the run.
     pub progress: Progress,
     /// Its examples.
-    pub batch: &'a [usize],
+    pub batch: B,
 }
 
 /// The outcome of one forward and backward pass.
@@ -117,6 +138,70 @@ impl TrainingState {
     }
 }
 
+impl TrainingState {
+    /// Checks that this is the state of a run of so many `epochs` that began with `beginning`.
+    ///
+    /// # Errors
+    /// More epochs done than the run has, or a tensor that is missing, left over, of another shape, constant where it should be
+    /// learned or the other way about, or not finite.
+    pub fn check(&self, beginning: &Parameters, epochs: usize) -> Result<(), StateError> {
+        if self.epochs_done > epochs {
+            return Err(StateError::TooFar {
+                done: self.epochs_done,
+                epochs,
+            });
+        }
+        let mut table = Vec::new();
+        for name in beginning.names() {
+            table.push(ExpectedTensor::new(
+                name.to_owned(),
+                beginning.require_any(name)?,
+            ));
+            if self.parameters.shape(name).is_some()
+                && self.parameters.is_constant(name) != beginning.is_constant(name)
+            {
+                return Err(StateError::Constant { name: name.into() });
+            }
+        }
+        self.parameters.check(&table)?;
+        for (name, moment) in self.optimizer.first.iter().chain(&self.optimizer.second) {
+            let elements: usize = self.parameters.require_any(name)?.iter().product();
+            if moment.dims() != [elements] {
+                return Err(ParameterError::Shape {
+                    name: format!("{name}'s moment"),
+                    found: moment.dims().to_vec(),
+                    expected: format!("[{elements}]"),
+                }
+                .into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a training state does not belong to a run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// More epochs are done than the run has.
+    #[error("{done} epochs are done, but the run has {epochs}")]
+    TooFar {
+        /// Epochs done.
+        done: usize,
+        /// Epochs of the run.
+        epochs: usize,
+    },
+    /// A tensor is constant where it should be learned, or the other way about.
+    #[error("the tensor {name} is constant where it should be learned, or the other way about")]
+    Constant {
+        /// Its name.
+        name: String,
+    },
+    /// A tensor does not fit.
+    #[error(transparent)]
+    Parameters(#[from] ParameterError),
+}
+
 /// One epoch in numbers; a line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
@@ -145,25 +230,31 @@ pub trait Observer {
     ) -> Result<ControlFlow<()>, TrainError>;
 }
 
-/// Trains `task` from where `state` is to the last epoch, or until the observer ends it.
+/// Trains `problem` from where `state` is to the last epoch, or until the observer ends it.
 ///
 /// # Errors
-/// A loss that is not finite (the state then is that after the last whole epoch), and what task and observer report.
-pub fn fit(
-    task: &impl Task,
+/// A loss that is not finite (the state then is that after the last whole epoch), and what problem and observer report.
+pub fn fit<P: Problem>(
+    problem: &P,
     settings: &FitSettings,
     state: &mut TrainingState,
     observer: &mut impl Observer,
-) -> Result<(), TrainError> {
+) -> Result<(), P::Error> {
     while state.epochs_done < settings.epochs {
-        let (metrics, next) = epoch(task, settings, state, observer)?;
+        let (metrics, next) = epoch(problem, settings, state, observer)?;
         *state = next;
-        if state.epochs_done == settings.epochs && !state.parameters.are_finite() {
+        if state.epochs_done == settings.epochs {
             // No loss comes behind the last step to tell.
-            return Err(TrainError::LossNotFinite {
-                epoch: settings.epochs,
-                step: task.steps(),
-            });
+            state
+                .parameters
+                .check_finite()
+                .map_err(|error| match error {
+                    ParameterError::NotFinite { .. } => TrainError::LossNotFinite {
+                        epoch: settings.epochs,
+                        step: problem.steps(),
+                    },
+                    other => other.into(),
+                })?;
         }
         if observer.epoch(&metrics, state)?.is_break() {
             break;
@@ -172,52 +263,67 @@ pub fn fit(
     Ok(())
 }
 
-fn epoch(
-    task: &impl Task,
+fn epoch<P: Problem>(
+    problem: &P,
     settings: &FitSettings,
     state: &TrainingState,
     observer: &mut impl Observer,
-) -> Result<(EpochMetrics, TrainingState), TrainError> {
+) -> Result<(EpochMetrics, TrainingState), P::Error> {
     let mut state = state.clone();
     let mut trained = Duration::ZERO;
     let mut loss_sum = 0.0;
     let (mut correct, mut examples) = (0, 0);
     let mut learning_rate = 0.0;
     let started = Instant::now();
-    task.begin_epoch(&mut state.parameters)?;
+    problem.begin_epoch(&mut state.parameters)?;
     trained += started.elapsed();
-    for (step, batch) in task.batches(state.epochs_done).iter().enumerate() {
-        let started = Instant::now();
-        let progress = Progress {
-            epoch: state.epochs_done,
-            epochs: settings.epochs,
-            step: state.epochs_done * task.steps() + step,
-            steps: settings.epochs * task.steps(),
-        };
-        learning_rate = settings
-            .schedule
-            .learning_rate(settings.learning_rate, progress);
-        let leaves = state.parameters.tracked();
-        let outcome = task.step(&leaves, Step { progress, batch })?;
-        if !outcome.loss.is_finite() {
-            return Err(TrainError::LossNotFinite {
-                epoch: state.epochs_done + 1,
-                step: step + 1,
-            });
+    let batches = problem.batches(state.epochs_done);
+    thread::scope(|scope| {
+        // Without room between the threads at most two batches are in memory: one is computed, one is read.
+        let (sender, receiver) = mpsc::sync_channel(0);
+        scope.spawn(move || {
+            for batch in &batches {
+                if sender.send(problem.load(batch)).is_err() {
+                    break; // the loop has ended, so has the reason to read on
+                }
+            }
+        });
+        let mut started = Instant::now();
+        for (step, batch) in receiver.into_iter().enumerate() {
+            let progress = Progress {
+                epoch: state.epochs_done,
+                epochs: settings.epochs,
+                step: state.epochs_done * problem.steps() + step,
+                steps: settings.epochs * problem.steps(),
+            };
+            learning_rate = settings
+                .schedule
+                .learning_rate(settings.learning_rate, progress);
+            let leaves = state.parameters.tracked();
+            let batch = batch?;
+            let outcome = problem.step(&leaves, Step { progress, batch })?;
+            if !outcome.loss.is_finite() {
+                return Err(P::Error::from(TrainError::LossNotFinite {
+                    epoch: state.epochs_done + 1,
+                    step: step + 1,
+                }));
+            }
+            settings.optimizer.step(
+                &mut state.parameters,
+                &outcome.gradients,
+                learning_rate,
+                &mut state.optimizer,
+            );
+            problem.constrain(&mut state.parameters);
+            loss_sum += f64::from(outcome.loss) * outcome.examples as f64;
+            correct += outcome.correct;
+            examples += outcome.examples;
+            trained += started.elapsed();
+            observer.step(progress, outcome.loss);
+            started = Instant::now();
         }
-        settings.optimizer.step(
-            &mut state.parameters,
-            &outcome.gradients,
-            learning_rate,
-            &mut state.optimizer,
-        );
-        task.constrain(&mut state.parameters);
-        loss_sum += f64::from(outcome.loss) * outcome.examples as f64;
-        correct += outcome.correct;
-        examples += outcome.examples;
-        trained += started.elapsed();
-        observer.step(progress, outcome.loss);
-    }
+        Ok(())
+    })?;
     state.epochs_done += 1;
     let metrics = EpochMetrics {
         epoch: state.epochs_done,

@@ -1,37 +1,21 @@
 //! The one loop, its optimizers and its schedules.
 
 mod fit;
-mod initial;
 mod optimizer;
-mod parameters;
 mod schedule;
 
-pub use fit::{EpochMetrics, FitSettings, Observer, Step, StepOutcome, Task, TrainingState, fit};
-pub use initial::{Initial, dropout};
+pub use fit::{
+    EpochMetrics, FitSettings, Observer, Problem, StateError, Step, StepOutcome, TrainingState, fit,
+};
 pub use optimizer::{Optimizer, OptimizerState};
-pub use parameters::{Collector, Parameters};
 pub use schedule::{Progress, Schedule};
 
-/// What can go wrong while training.
+use crate::parameters::ParameterError;
+
+/// What can go wrong in the loop itself; what goes wrong in a step is the [`Problem`]'s own error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
-    /// A parameter that the model needs and the training state lacks.
-    #[error("the parameter {name} is missing")]
-    MissingParameter {
-        /// Its name.
-        name: String,
-    },
-    /// A parameter of another shape than the model needs.
-    #[error("the parameter {name} has shape {found:?}, needed is {expected}")]
-    ParameterShape {
-        /// Its name.
-        name: String,
-        /// Its shape.
-        found: Vec<usize>,
-        /// What the model needs.
-        expected: String,
-    },
     /// The loss became infinite or not a number.
     #[error(
         "the loss is no longer a finite number (epoch {epoch}, step {step}): try a lower learning rate"
@@ -42,15 +26,9 @@ pub enum TrainError {
         /// Step in the epoch, from one.
         step: usize,
     },
-    /// The task's prompts do not fit the model.
+    /// The parameters cannot be read.
     #[error(transparent)]
-    Backbone(#[from] crate::backbone::BackboneError),
-    /// A caption that the tokenizer refuses.
-    #[error(transparent)]
-    Text(#[from] crate::text::TextError),
-    /// A picture that could be read before and cannot be any more.
-    #[error(transparent)]
-    Picture(#[from] crate::image::ImageError),
+    Parameters(#[from] ParameterError),
     /// What an observer could not do, such as writing a file.
     #[error(transparent)]
     Observer(Box<dyn std::error::Error + Send + Sync>),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::Parameters;
+use crate::parameters::Parameters;
 
 /// An update rule with its constants.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,9 +1,0 @@
-//! Files that hold a learned prompt, or the classifier that it makes.
-
-pub mod classifier;
-mod dassl;
-pub mod onnx;
-mod safetensors;
-
-pub use dassl::{DasslCheckpoint, DasslError, DasslExport, DasslFamily};
-pub use safetensors::{PromptFile, PromptFileError};
