@@ -81,7 +81,8 @@ pub struct PlainVit {
     pub mlp_width: usize,
     /// ε of its norms: 1e-6 in JAX and DINOv2, 1e-12 in Hugging Face's ViT and DeiT.
     pub epsilon: f32,
-    /// See [`super::transformer::BlockConfig::layer_scale`].
+    /// Whether every block multiplies what its attention and its MLP add to a row by a learned vector (LayerScale, Touvron
+    /// et al. 2021), as DINOv2 does.
     pub layer_scale: bool,
     /// Tokens in front of the patches: the class token, in a distilled DeiT another one.
     pub leading_tokens: usize,

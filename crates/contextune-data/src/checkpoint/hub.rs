@@ -8,6 +8,7 @@ use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, CacheRepo};
 
 use super::error::{Error, Result};
+pub use super::hub_id::is_id;
 use super::{existing_file, hugging_face, open_clip};
 
 /// Where models come from and where they are kept.
@@ -102,20 +103,6 @@ fn bytes_in(folder: &Path) -> u64 {
 
 /// Attempts for a file that breaks off; each continues where the last one ended.
 const ATTEMPTS: usize = 3;
-
-/// Whether a text has the form of a hub id, `owner/name`.
-pub fn is_id(text: &str) -> bool {
-    let is_name = |name: &str| {
-        !name.is_empty()
-            && name.len() <= 96
-            && !name.starts_with(['.', '-'])
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-    };
-    text.split_once('/')
-        .is_some_and(|(owner, name)| is_name(owner) && is_name(name))
-}
 
 /// Returns the folder of a model, to be opened by [`super::open`]; what the cache lacks is downloaded.
 ///

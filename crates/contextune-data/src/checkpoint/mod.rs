@@ -1,7 +1,7 @@
 //! Pretrained models on disk: one file per format, one answer for all of them.
 //!
 //! [`open`] recognises a file or folder by its content and returns a [`Checkpoint`]: the architecture, and the weights
-//! under OpenAI's names, mapped and not read yet. [`hub::fetch`] brings a model of the Hugging Face hub onto the disk
+//! under OpenAI's names, mapped and not read yet. `hub::fetch` (feature `hub`) downloads a model of the Hugging Face hub
 //! first. A pickle is parsed, never executed ([`crate::pickle`]).
 
 use std::collections::BTreeMap;
@@ -15,7 +15,9 @@ use crate::architecture::{Activation, ModelConfig};
 
 mod efficientnet_lite;
 mod error;
+#[cfg(feature = "hub")]
 pub mod hub;
+mod hub_id;
 mod hugging_face;
 mod hugging_face_vit;
 mod jax_npz;
@@ -133,7 +135,10 @@ pub struct OpenOptions {
 ///
 /// # Errors
 /// See [`Error`]: a file of another kind or family says what it is, an incomplete one what is missing.
+/// [`Error::HubUnavailable`] where `path` does not exist but could be a hub id, and this build cannot download.
 pub fn open(path: &Path, options: OpenOptions) -> Result<Checkpoint> {
+    #[cfg(not(feature = "hub"))]
+    hub_id::refuse(path)?;
     if path.metadata().map_err(Error::io(path))?.is_dir() {
         return open_folder(path, options);
     }
