@@ -4,10 +4,11 @@
 use std::path::Path;
 
 use super::error::Result;
+use super::opened::{Checkpoint, Format, Normalization, OpenOptions};
+use super::parameters;
 use super::shapes::Shapes;
 use super::tensor::TensorTable;
 use super::weights::{Source, Weights};
-use super::{Checkpoint, Format, Normalization, OpenOptions, parameters};
 use crate::architecture::{
     Activation, EfficientNetConfig, ImageTowerConfig, InvertedResidual, ModelConfig,
 };

@@ -8,8 +8,9 @@ use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, CacheRepo};
 
 use super::error::{Error, Result};
+use super::folder::existing_file;
 pub use super::hub_id::is_id;
-use super::{existing_file, hugging_face, open_clip};
+use super::{hugging_face, open_clip};
 
 /// Where models come from and where they are kept.
 #[derive(Clone, Debug)]

@@ -17,10 +17,10 @@ pub fn is_id(text: &str) -> bool {
 
 /// Refuses a path that does not exist but has the form of a hub id.
 #[cfg(not(feature = "hub"))]
-pub(super) fn refuse(path: &std::path::Path) -> super::Result<()> {
+pub(super) fn refuse(path: &std::path::Path) -> super::error::Result<()> {
     match path.to_str() {
         Some(id) if is_id(id) && !path.exists() => {
-            Err(super::Error::HubUnavailable { id: id.to_owned() })
+            Err(super::error::Error::HubUnavailable { id: id.to_owned() })
         }
         _ => Ok(()),
     }

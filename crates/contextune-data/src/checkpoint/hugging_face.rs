@@ -6,12 +6,12 @@ use std::path::{Component, Path};
 use serde::Deserialize;
 
 use super::error::{Error, Result};
+use super::folder::{existing_file, read_json};
+use super::opened::{Checkpoint, Format, Normalization, OpenOptions};
+use super::table::tensors_of;
 use super::tensor::TensorTable;
 use super::weights::{Axes, Source, Weights};
-use super::{
-    Checkpoint, Format, Normalization, OpenOptions, existing_file, hugging_face_vit, parameters,
-    read_json, recognize, tensors_of,
-};
+use super::{hugging_face_vit, parameters, recognize};
 use crate::architecture::{
     Activation, ImageTowerConfig, ModelConfig, TextTowerConfig, VitConfig, VitFamily,
 };

@@ -6,9 +6,11 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::error::{Error, Result};
+use super::folder::{existing_file, read_json};
+use super::opened::{Checkpoint, Format, Normalization, OpenOptions};
+use super::parameters;
 use super::tensor::TensorTable;
 use super::weights::{Axes, Source, Weights};
-use super::{Checkpoint, Format, Normalization, OpenOptions, existing_file, parameters, read_json};
 use crate::architecture::{
     Activation, ImageTowerConfig, ModelConfig, PlainVit, PositionResizing, VitConfig, VitFamily,
 };

@@ -8,11 +8,12 @@ use regex::Regex;
 use zip::read::ZipArchive;
 
 use super::error::{Error, Result};
+use super::opened::{Checkpoint, Format, Normalization};
+use super::parameters;
 use super::shapes::Shapes;
 use super::tensor::{Bytes, ElementType, StoredTensor, TensorTable, contiguous_strides};
-use super::torch_archive::locate;
 use super::weights::{Axes, Source, Weights};
-use super::{Checkpoint, Format, Normalization, parameters};
+use super::zip::locate;
 use crate::architecture::{
     Activation, ImageTowerConfig, ModelConfig, PlainVit, PositionResizing, VitConfig, VitFamily,
 };
@@ -24,15 +25,7 @@ const BLOCK: &str = "Transformer/encoderblock_";
 /// A layer between features and classes of the first ImageNet-21k models: their classes need it.
 const PRE_LOGITS: &str = "pre_logits/";
 
-/// Whether a zip archive holds NumPy arrays.
-pub(super) fn is_npz(file: &Bytes) -> bool {
-    ZipArchive::new(Cursor::new(&**file)).is_ok_and(|archive| {
-        let mut names = archive.file_names().peekable();
-        names.peek().is_some() && names.all(|name| name.is_ok_and(|name| name.ends_with(".npy")))
-    })
-}
-
-/// Opens such an archive.
+/// Opens an archive of NumPy arrays.
 pub(super) fn open(file: &Arc<Bytes>) -> Result<Checkpoint> {
     let path = file.path.clone();
     let mut tensors = read(file)?;

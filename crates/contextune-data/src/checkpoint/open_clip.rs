@@ -7,12 +7,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::{Error, Result};
+use super::folder::{existing_file, read_json};
+use super::opened::{Checkpoint, Format, Normalization, OpenOptions};
+use super::table::tensors_of;
 use super::tensor::TensorTable;
-use super::weights::Weights;
-use super::{
-    Checkpoint, Format, Normalization, OpenOptions, existing_file, openai, parameters, read_json,
-    recognize, tensors_of,
-};
+use super::weights::{Weights, is_openai_size};
+use super::{openai, parameters, recognize};
 use crate::architecture::{Activation, ImageTowerConfig};
 
 pub(super) const CONFIG_FILE: &str = "open_clip_config.json";
@@ -84,7 +84,7 @@ pub(super) fn open_without_config(
 ) -> Result<Checkpoint> {
     let tensors = plain_names(tensors);
     // A re-saved OpenAI model keeps the three sizes that OpenCLIP never writes.
-    let from_openai = tensors.keys().any(|name| openai::is_openai_size(name));
+    let from_openai = tensors.keys().any(|name| is_openai_size(name));
     let mut warnings = Vec::new();
     let activation = match options.activation {
         Some(activation) => activation,

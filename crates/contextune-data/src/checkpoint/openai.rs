@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::error::{Error, Result};
+use super::opened::{Checkpoint, Format, Normalization, OpenOptions};
+use super::parameters;
+use super::safetensors::{CONFIG_KEY, NORMALIZATION_KEY};
 use super::shapes::Shapes;
 use super::tensor::TensorTable;
 use super::weights::{Source, Weights};
-use super::{
-    CONFIG_KEY, Checkpoint, Format, NORMALIZATION_KEY, Normalization, OpenOptions, parameters,
-};
 use crate::architecture::{
     Activation, ImageTowerConfig, ModelConfig, ResNetConfig, TextTowerConfig, VitConfig, VitFamily,
 };
@@ -56,19 +56,6 @@ fn from_json<T: serde::de::DeserializeOwned>(path: &Path, key: &str, json: &str)
 /// Every weight under its own name.
 pub(super) fn same_name(name: &str) -> Source {
     Source::named(name)
-}
-
-/// Whether a tensor of a published file is no weight: counters, index and mask buffers, OpenAI's three sizes.
-pub(super) fn is_no_weight(name: &str) -> bool {
-    is_openai_size(name)
-        || ["num_batches_tracked", "position_ids", "attn_mask"]
-            .iter()
-            .any(|buffer| name.rsplit('.').next() == Some(buffer))
-}
-
-/// Whether the name is one of the integers that only OpenAI's files have beside the weights.
-pub(super) fn is_openai_size(name: &str) -> bool {
-    matches!(name, "input_resolution" | "context_length" | "vocab_size")
 }
 
 /// Numbers of attention heads where a file's configuration says them.

@@ -10,11 +10,15 @@ use half::f16;
 use serde_json::json;
 
 use super::error::{Error, Result};
+use super::opened::Normalization;
 use super::parameters;
 use super::tensor::{Bytes, ElementType, StoredTensor, TensorTable, contiguous_strides};
-use super::{CONFIG_KEY, NORMALIZATION_KEY, Normalization};
 use crate::architecture::ModelConfig;
 use crate::files;
+
+/// Metadata of files that this library writes: the [`ModelConfig`] and the [`Normalization`] as JSON.
+pub(super) const CONFIG_KEY: &str = "clip_config";
+pub(super) const NORMALIZATION_KEY: &str = "normalization";
 
 /// Tensors of a file, and the texts that its writer put beside them.
 pub(super) struct Contents {

@@ -7,8 +7,8 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::error::{Error, Result};
+use super::parameters;
 use super::tensor::{StoredTensor, TensorTable};
-use super::{openai, parameters};
 use crate::architecture::ModelConfig;
 
 /// All weights of one model, read from the file one tensor at a time.
@@ -94,7 +94,7 @@ impl Weights {
                 .collect::<Result<_>>()?;
             tensors.insert(name, Weight { shape, parts });
         }
-        match table.keys().find(|name| !openai::is_no_weight(name)) {
+        match table.keys().find(|name| !is_no_weight(name)) {
             Some(name) => Err(Error::UnknownTensor {
                 path: path.to_owned(),
                 name: name.clone(),
@@ -163,6 +163,19 @@ impl Weights {
         }
         Ok(hasher.finalize().to_hex().to_string())
     }
+}
+
+/// Returns whether a tensor of a published file is no weight: counters, index and mask buffers, OpenAI's three sizes.
+fn is_no_weight(name: &str) -> bool {
+    is_openai_size(name)
+        || ["num_batches_tracked", "position_ids", "attn_mask"]
+            .iter()
+            .any(|buffer| name.rsplit('.').next() == Some(buffer))
+}
+
+/// Returns whether the name is one of the three integers that only OpenAI's files have beside the weights.
+pub(super) fn is_openai_size(name: &str) -> bool {
+    matches!(name, "input_resolution" | "context_length" | "vocab_size")
 }
 
 /// Brings one stored tensor to the shape that the model needs.
