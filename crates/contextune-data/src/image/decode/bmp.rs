@@ -5,8 +5,9 @@ use std::io::Cursor;
 use ::image::codecs::bmp::BmpDecoder;
 use ::image::{ColorType, ImageDecoder};
 
-use super::{DecodeOptions, Decoded, Format, damaged};
-use crate::image::{ImageError, Pixels};
+use super::decoded::{Decoded, damaged};
+use super::options::DecodeOptions;
+use crate::image::{Format, ImageError, Pixels};
 
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, ImageError> {
     let decoder =

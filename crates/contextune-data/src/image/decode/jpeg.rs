@@ -6,8 +6,9 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use super::{DecodeOptions, Decoded, Format, damaged};
-use crate::image::{ImageError, Pixels};
+use super::decoded::{Decoded, damaged};
+use super::options::DecodeOptions;
+use crate::image::{Format, ImageError, Pixels};
 
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, ImageError> {
     // Strict: otherwise a damaged scan gives a picture that is grey from there on, without a word.

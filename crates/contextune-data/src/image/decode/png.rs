@@ -4,8 +4,9 @@ use std::io::Cursor;
 
 use png::{BitDepth, ColorType, Decoder, Transformations};
 
-use super::{DecodeOptions, Decoded, Format, damaged, look_up};
-use crate::image::{ImageError, Pixels};
+use super::decoded::{Decoded, damaged, look_up};
+use super::options::DecodeOptions;
+use crate::image::{Format, ImageError, Pixels};
 
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, ImageError> {
     let mut decoder = Decoder::new(Cursor::new(bytes));
