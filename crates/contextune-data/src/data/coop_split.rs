@@ -6,8 +6,10 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::dataset::{Dataset, DatasetKind, Example, Input};
 use super::error::{DataError, Result};
-use super::{Dataset, DatasetKind, Example, Input, class_names, few_shot_file, published};
+use super::published::table;
+use super::{class_names, few_shot_file};
 
 /// The JSON of a split file: relative path, label, class name.
 #[derive(Deserialize)]
@@ -62,7 +64,7 @@ pub(super) fn open(folder: &Path, split_file: &Path) -> Result<Dataset> {
     let file_name = split_file.file_name().unwrap_or_default();
     let dataset = Dataset {
         kind: DatasetKind::CoopSplit,
-        published: published::of_split_file(&file_name.to_string_lossy()),
+        published: table::of_split_file(&file_name.to_string_lossy()),
         class_names,
         train: examples(&lists.train)?,
         val: examples(&lists.val)?,
@@ -124,7 +126,7 @@ fn find_pictures(folder: &Path, path: &Path, lists: &Lists) -> Result<PathBuf> {
             what: "it lists no pictures".to_owned(),
         });
     };
-    let picture_folders = published::picture_folders();
+    let picture_folders = table::picture_folders();
     for below in &picture_folders {
         let root = folder.join(below);
         for listed in &first_pictures {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::Split;
+use super::split::Split;
 
 /// Result of this module.
 pub type Result<T> = std::result::Result<T, DataError>;

@@ -15,7 +15,6 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use half::{bf16, f16};
 use memmap2::Mmap;
@@ -23,9 +22,11 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
 
-use super::error::{DataError, Result};
-use super::published::{self, PublishedDataset};
-use super::{DataWarning, Dataset, DatasetKind, Example, Input, Split, class_names};
+use super::class_names;
+use super::error::{DataError, DataWarning, Result};
+use super::folder_reader::is_picture;
+use super::published::table::{PublishedDataset, of_name};
+use super::split::Split;
 use crate::files::{self, numbers, read_numbers};
 
 pub(super) const IMAGE_FEATURES: &str = "image_features";
@@ -144,9 +145,7 @@ impl FeaturesFile {
         let class_names: Vec<String> = contents
             .json(CLASS_NAMES)?
             .ok_or_else(|| contents.missing("metadata entry classnames"))?;
-        let published = contents
-            .text(DATASET)
-            .and_then(|name| published::of_name(name));
+        let published = contents.text(DATASET).and_then(|name| of_name(name));
         let source_name = path.display().to_string();
         let mut warnings = Vec::new();
         match published {
@@ -269,6 +268,11 @@ impl FeaturesFile {
         self.published
     }
 
+    /// What its user should know, though it can be used.
+    pub fn warnings(&self) -> &[DataWarning] {
+        &self.warnings
+    }
+
     /// Features of some rows, one after another: `[rows.len(), D]`, row-major.
     ///
     /// # Panics
@@ -368,33 +372,6 @@ impl FeaturesFile {
     }
 }
 
-/// A features file as a data set.
-pub(super) fn open_dataset(path: &Path) -> Result<Dataset> {
-    let file = FeaturesFile::open(path)?;
-    let mut splits: [Vec<Example>; 3] = Default::default();
-    for (row, &label) in file.labels.iter().enumerate() {
-        if file.view(row) == 0 {
-            splits[file.split(row) as usize].push(Example {
-                input: Input::FeatureRow(row),
-                label,
-            });
-        }
-    }
-    let [train, val, test] = splits;
-    Ok(Dataset {
-        root: path.to_owned(),
-        kind: DatasetKind::FeaturesFile,
-        published: file.published,
-        class_names: file.class_names.clone(),
-        train,
-        val,
-        test,
-        warnings: file.warnings.clone(),
-        features: Some(Arc::new(file)),
-        few_shot_files: None,
-    })
-}
-
 fn map(file: &File, path: &Path) -> Result<Mmap> {
     let metadata = file.metadata().map_err(DataError::io(path))?;
     if metadata.len() == 0 {
@@ -422,7 +399,7 @@ fn unreadable(path: &Path, bytes: &[u8], error: &safetensors::SafeTensorError) -
             advice: "for a CoOp split file, give the folder that holds it",
         };
     }
-    if super::is_picture(path) {
+    if is_picture(path) {
         return not_features(path, "a picture");
     }
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(&[0x1f, 0x8b]) {

@@ -11,7 +11,8 @@ use super::error::{DataError, Result};
 use super::features_file::{
     CLASS_NAMES, DATASET, FINGERPRINT, FeaturesFile, IMAGE_FEATURES, LABELS, PATHS, SPLIT, VIEW,
 };
-use super::{PublishedDataset, Split};
+use super::published::table::PublishedDataset;
+use super::split::Split;
 use crate::files;
 
 /// What a features file will hold.

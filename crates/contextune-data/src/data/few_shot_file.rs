@@ -8,8 +8,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::dataset::{Dataset, Example};
 use super::error::{DataError, Result};
-use super::{Dataset, Example, Split};
+use super::split::Split;
 use crate::pickle::{Handle, Pickle, Value};
 
 /// The folder of such files in a data set's folder.

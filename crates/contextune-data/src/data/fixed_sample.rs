@@ -3,8 +3,11 @@
 
 use std::collections::HashSet;
 
+use super::dataset::{Dataset, Example};
+use super::error::{DataError, DataWarning, Result};
+use super::published::table::PublishedDataset;
 use super::python_random::PythonRandom;
-use super::{DataError, DataWarning, Dataset, Example, PublishedDataset, Result, Split};
+use super::split::Split;
 
 /// The sample of a data set is drawn by this seed, whatever that of the run.
 const SEED: u64 = 1;

@@ -6,7 +6,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::{DataError, DataWarning, Result};
-use super::is_picture;
+
+/// Extensions of the pictures that can be decoded, in lower case.
+const PICTURE_EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
+
+/// Returns whether a file's extension is one of a picture that can be decoded, in any case.
+pub fn is_picture(path: &Path) -> bool {
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| {
+            PICTURE_EXTENSIONS
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(extension))
+        })
+}
 
 /// Pictures by the name of their class folder, in the order of names.
 pub(super) type Classes = BTreeMap<String, Vec<PathBuf>>;

@@ -9,8 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
 
-use super::error::shortened;
-use super::{DataWarning, Dataset, FeaturesFile, Input, Split, distinct_names};
+use super::class_names::distinct_names;
+use super::dataset::{Dataset, Input};
+use super::error::{DataWarning, shortened};
+use super::features_file::FeaturesFile;
+use super::split::Split;
 use crate::files;
 use crate::image::{self, DecodeOptions, Format, ImageError, Miniature, PlanarRgb, Preprocess};
 

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::error::{DataError, Result};
-use super::published::PublishedDataset;
-use super::{Dataset, DatasetKind, Example, Input, Split, class_names, coop_split, few_shot_file};
+use super::table::PublishedDataset;
+use crate::data::dataset::{Dataset, DatasetKind, Example, Input};
+use crate::data::error::{DataError, Result};
+use crate::data::split::Split;
+use crate::data::{class_names, coop_split, few_shot_file};
 
 const ARCHIVE: &str = "its pictures (in data/ of fgvc-aircraft-2013b.tar.gz)";
 

@@ -3,11 +3,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::class_names::is_wordnet_id;
-use super::error::{DataError, DataWarning, Result};
-use super::folder_reader::{Classes, Reader};
-use super::published::{COOP, PublishedDataset};
-use super::{Dataset, DatasetKind, Example, Input, class_names, few_shot_file};
+use super::table::{COOP, PublishedDataset};
+use crate::data::class_folders::no_class_folders;
+use crate::data::class_names::{self, is_wordnet_id};
+use crate::data::dataset::{Dataset, DatasetKind, Example, Input};
+use crate::data::error::{DataError, DataWarning, Result};
+use crate::data::few_shot_file;
+use crate::data::folder_reader::{Classes, Reader};
 
 const LIST: &str = "classnames.txt";
 
@@ -170,7 +172,7 @@ impl Names {
 fn class_folders(reader: &mut Reader, pictures: &Path) -> Result<Classes> {
     let mut listing = Reader::default().list(pictures)?;
     if listing.folders.is_empty() {
-        return Err(super::class_folders::no_class_folders(pictures));
+        return Err(no_class_folders(pictures));
     }
     listing.pictures.clear();
     reader.classes(pictures, &listing)
