@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::error::{DataError, DataWarning, Result};
+use crate::text::class_words;
 
 /// Longest list of classes that is read; that of ImageNet-21k is a tenth.
 const MAX_LIST_BYTES: u64 = 8 << 20;
@@ -144,8 +145,8 @@ fn equal_names<'a>(source_name: &str, names: &'a [String]) -> Result<Vec<(&'a st
     let mut seen: HashMap<String, &str> = HashMap::with_capacity(names.len());
     let mut equal = Vec::new();
     for (index, name) in names.iter().enumerate() {
-        // As prompts see it: `_` becomes a space, the tokenizer lowers case and joins blanks.
-        let spoken = name.replace('_', " ").to_lowercase();
+        // As a model reads it: the tokenizer lowers case and joins blanks.
+        let spoken = class_words(name).to_lowercase();
         let spoken = spoken.split_whitespace().collect::<Vec<_>>().join(" ");
         if spoken.is_empty() {
             return Err(DataError::NoName {

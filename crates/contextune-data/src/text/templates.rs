@@ -40,6 +40,16 @@ const NAMED: [(&str, &str); 18] = [
     ("ucf101", "a photo of a person doing {}."),
 ];
 
+/// Returns the words of a class name as prompts say them: `_` is read as a space, because folders and published lists
+/// write it for one. Case and other signs stay as they are.
+///
+/// ```
+/// assert_eq!(contextune_data::text::class_words("golden_retriever"), "golden retriever");
+/// ```
+pub fn class_words(name: &str) -> String {
+    name.replace('_', " ")
+}
+
 /// A sentence with one place for a class name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
@@ -66,14 +76,9 @@ impl Template {
         }
     }
 
-    /// The sentence about a class, in whose name `_` is read as a space.
+    /// Returns the sentence about a class, in the words of its name ([`class_words`]).
     pub fn fill(&self, class_name: &str) -> String {
-        format!(
-            "{}{}{}",
-            self.before,
-            class_name.replace('_', " "),
-            self.after
-        )
+        format!("{}{}{}", self.before, class_words(class_name), self.after)
     }
 }
 
