@@ -92,7 +92,7 @@ pub(super) fn open_without_config(
         None => {
             warnings.push(format!(
                 "{}: the file does not say its activation; GELU is taken. Models trained with QuickGELU (OpenAI's, \
-                 and OpenCLIP's whose name ends in -quickgelu) need --activation quickgelu",
+                 and OpenCLIP's whose name ends in -quickgelu) need the activation quickgelu",
                 path.display()
             ));
             Activation::Gelu

@@ -163,7 +163,7 @@ pub enum DataError {
         what: String,
     },
     /// A tensor or text that a features file needs is not there.
-    #[error("{} is not a features file: it has no {missing} (it has {}); write one with `contextune encode --data`", path.display(), if found.is_empty() { "nothing".into() } else { found.join(", ") })]
+    #[error("{} is not a features file: it has no {missing} (it has {}); encode a data set to write one", path.display(), if found.is_empty() { "nothing".into() } else { found.join(", ") })]
     MissingEntry {
         /// The file.
         path: PathBuf,

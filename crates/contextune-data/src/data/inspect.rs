@@ -174,7 +174,7 @@ impl fmt::Display for Finding {
             }
             Self::Imbalance { largest, smallest } => write!(
                 f,
-                "{} has {} training examples and {} has {}: the large classes will be favoured; --shots draws equally many of each",
+                "{} has {} training examples and {} has {}: the model will favour the large classes; draw the same number of shots of each",
                 largest.0, largest.1, smallest.0, smallest.1
             ),
         }

@@ -92,7 +92,7 @@ pub enum TextError {
         shortened(template)
     )]
     Placeholder {
-        /// Where the template stands: a file and line, or the command line.
+        /// Where the template stands: a file and line, or the setting `templates`.
         origin: String,
         /// The template.
         template: String,

@@ -122,7 +122,7 @@ impl TemplateSet {
     /// It is none of these (the error lists the known names), or the file is unreadable or has a bad template.
     pub fn from_argument(argument: &str) -> Result<TemplateSet> {
         if argument.contains(PLACE) {
-            let templates = vec![Template::new(argument, "--templates")?];
+            let templates = vec![Template::new(argument, "templates")?];
             return Ok(TemplateSet { templates });
         }
         let path = Path::new(argument);
