@@ -53,7 +53,7 @@ pub(super) fn open(file: &Arc<Bytes>) -> Result<Checkpoint> {
     })
 }
 
-/// The arrays by name, without `.npy`.
+/// Returns the arrays by name, without `.npy`.
 fn read(file: &Arc<Bytes>) -> Result<TensorTable> {
     let damaged = |what: String| Error::damaged(&file.path, what);
     let mut archive = ZipArchive::new(Cursor::new(&***file))
@@ -175,19 +175,19 @@ fn config(path: &Path, tensors: &TensorTable) -> Result<ModelConfig> {
     })
 }
 
-/// Blocks that are there without a gap.
+/// Counts the blocks up to the first gap.
 fn layers(tensors: &TensorTable) -> usize {
     (0..)
         .take_while(|layer| tensors.contains_key(&format!("{BLOCK}{layer}/LayerNorm_0/scale")))
         .count()
 }
 
-/// An array of a block's attention.
+/// Returns the name of an array of a block's attention.
 fn jax_name(layer: impl std::fmt::Display, part: &str) -> String {
     format!("{BLOCK}{layer}/MultiHeadDotProductAttention_1/{part}")
 }
 
-/// Where JAX keeps a weight.
+/// Returns where JAX keeps a weight.
 fn source(name: &str) -> Source {
     let of = |names: Vec<String>, axes| Source { names, axes };
     // A kernel is applied from the right, a norm's weight is a scale.

@@ -197,7 +197,7 @@ fn plain_names(tensors: TensorTable) -> TensorTable {
         .collect()
 }
 
-/// Whether some names are not OpenAI's only because of what a wrapper put in front.
+/// Returns whether some names are not OpenAI's only because of what a wrapper put in front.
 pub(super) fn has_wrapped_names(tensors: &TensorTable) -> bool {
     tensors
         .keys()

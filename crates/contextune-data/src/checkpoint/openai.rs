@@ -53,7 +53,7 @@ fn from_json<T: serde::de::DeserializeOwned>(path: &Path, key: &str, json: &str)
         .map_err(|error| Error::config(path, format!("its metadata {key} is malformed: {error}")))
 }
 
-/// Every weight under its own name.
+/// Finds every weight under its own name.
 pub(super) fn same_name(name: &str) -> Source {
     Source::named(name)
 }
@@ -65,7 +65,7 @@ pub(super) struct Heads {
     pub(super) text: Option<usize>,
 }
 
-/// The architecture that the shapes of weights under OpenAI's names imply.
+/// Returns the architecture that the shapes of weights under OpenAI's names imply.
 ///
 /// Shapes do not tell the number of heads: without `heads` a head is 64 wide, except in OpenCLIP's largest vision
 /// transformers.

@@ -106,18 +106,18 @@ pub(super) fn refuse_other_families(path: &Path, tensors: &TensorTable) -> Resul
     }
 }
 
-/// Whether tensors have the names of Hugging Face's models.
+/// Returns whether tensors have the names of Hugging Face's models.
 pub(super) fn has_hugging_face_names(tensors: &TensorTable) -> bool {
     tensors.keys().any(|name| name.starts_with("vision_model.")) || is_plain_vit(tensors)
 }
 
-/// Whether they have those of `ViTModel`, `DeiTModel` or `Dinov2Model`.
+/// Returns whether tensors have the names of `ViTModel`, `DeiTModel` or `Dinov2Model`.
 fn is_plain_vit(tensors: &TensorTable) -> bool {
     let mut names = tensors.keys();
     names.any(|name| name.ends_with("embeddings.patch_embeddings.projection.weight"))
 }
 
-/// A family by the `model_type` of its `config.json`.
+/// Names a family by the `model_type` of its `config.json`.
 pub(super) fn hugging_face_family(model_type: &str) -> String {
     match model_type {
         "siglip" | "siglip2" => "a SigLIP model".into(),

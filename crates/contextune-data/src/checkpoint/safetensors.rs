@@ -139,7 +139,7 @@ pub fn write(
     )
 }
 
-/// The JSON header, padded so that the data starts at a multiple of 8 bytes.
+/// Returns the JSON header, padded so that the data starts at a multiple of 8 bytes.
 fn header(
     path: &Path,
     config: &ModelConfig,
@@ -179,7 +179,7 @@ fn header(
     Ok(header)
 }
 
-/// The elements as bytes; refuses what is not finite in this precision.
+/// Encodes the elements as bytes; refuses what is not finite in this precision.
 pub(super) fn encode(
     path: &Path,
     name: &str,

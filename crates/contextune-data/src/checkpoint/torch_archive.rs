@@ -61,12 +61,12 @@ impl TorchArchive {
         }
     }
 
-    /// The saved object.
+    /// Returns the saved object.
     pub fn pickle(&self) -> &Pickle {
         &self.pickle
     }
 
-    /// The tensors of a model or of a training checkpoint under their own names.
+    /// Returns the tensors of a model or of a training checkpoint under their own names.
     ///
     /// A TorchScript module gives its parameters and buffers as `state_dict()` would; a `dict` with the key
     /// `state_dict` gives that entry; any other `dict` gives its tensors. What is not a tensor is skipped.
@@ -98,13 +98,13 @@ impl TorchArchive {
         Ok(table)
     }
 
-    /// Whether the file was written by `torch.jit.save`.
+    /// Returns whether the file was written by `torch.jit.save`.
     pub fn is_script_module(&self) -> bool {
         self.class_of(self.pickle.root())
             .is_some_and(|module| module.starts_with("__torch__"))
     }
 
-    /// The tensor called `name` (for messages) behind a handle of [`Self::pickle`]; `None` for another value.
+    /// Returns the tensor called `name` (for messages) behind a handle of [`Self::pickle`]; `None` for another value.
     ///
     /// # Errors
     /// [`Error::Damaged`] for a tensor whose storage is missing or too short.
@@ -172,7 +172,7 @@ impl TorchArchive {
         )
     }
 
-    /// Tensors among the attributes of a module and of the modules below it, depth first.
+    /// Collects the tensors among the attributes of a module and of the modules below it, depth first.
     fn collect_modules(&self, root: Handle, table: &mut TensorTable) -> Result<()> {
         let mut pending = vec![(root, String::new())];
         let mut visited = 0;
@@ -199,7 +199,7 @@ impl TorchArchive {
         Ok(())
     }
 
-    /// Module path of an object's class.
+    /// Returns the module path of an object's class.
     fn class_of(&self, handle: Handle) -> Option<&str> {
         match self.pickle.value(handle) {
             Value::Object(object) => Some(&self.pickle.global(object.callable)?.module),
@@ -368,7 +368,7 @@ fn parse_storage(pickle: &Pickle, handle: Handle) -> Option<Storage> {
     })
 }
 
-/// Element type of every storage that a pickle names.
+/// Returns the element type of every storage that a pickle names.
 fn storage_elements(pickle: &Pickle) -> HashMap<String, ElementType> {
     pickle
         .handles()

@@ -53,7 +53,7 @@ pub(super) enum Axes {
 }
 
 impl Source {
-    /// As it is, under one name.
+    /// Finds a weight under one name, its axes unchanged.
     pub(super) fn named(name: impl Into<String>) -> Self {
         Self {
             names: vec![name.into()],
@@ -106,17 +106,17 @@ impl Weights {
         }
     }
 
-    /// The names, sorted.
+    /// Returns the names, sorted.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Shape of a weight; `[]` for `logit_scale`. `None` where the architecture has no such weight.
+    /// Returns the shape of a weight; `[]` for `logit_scale`. `None` where the architecture has no such weight.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|weight| &*weight.shape)
     }
 
-    /// The elements of a weight in row-major order. Half, bfloat16 and double precision become `f32`.
+    /// Returns the elements of a weight in row-major order. Half, bfloat16 and double precision become `f32`.
     ///
     /// # Errors
     /// [`Error::MissingTensor`] where the architecture has no such weight, [`Error::NotFinite`] for a NaN or an
@@ -219,7 +219,7 @@ fn take_part(
     }
 }
 
-/// Whether neighbouring axes of `stored` can be joined to `expected`.
+/// Returns whether neighbouring axes of `stored` can be joined to `expected`.
 fn joins(stored: &[usize], expected: &[usize]) -> bool {
     let mut stored = stored.iter().copied().filter(|&size| size != 1);
     let each = expected.iter().filter(|&&size| size != 1).all(|&size| {

@@ -50,7 +50,7 @@ pub(super) fn open(root: &Path, seed: u64) -> Result<Dataset> {
     Ok(dataset)
 }
 
-/// The pictures with their labels; `folders` is sorted and holds every class.
+/// Returns the pictures with their labels; `folders` is sorted and holds every class.
 pub(super) fn labelled(classes: Classes, folders: &[String]) -> Vec<Example> {
     let mut examples = Vec::new();
     for (folder, pictures) in classes {
@@ -64,8 +64,8 @@ pub(super) fn labelled(classes: Classes, folders: &[String]) -> Vec<Example> {
     examples
 }
 
-/// The folders that are splits and not classes: `train`, `val` and `test` in any case, if one of them holds class
-/// folders. A class may well be called "train".
+/// Returns the folders that are splits and not classes: `train`, `val` and `test` in any case, if one of them holds
+/// class folders. A class may well be called "train".
 fn split_folders(here: &Listing) -> Result<Vec<(Split, PathBuf)>> {
     let mut found = Vec::new();
     let mut any_holds_classes = false;
@@ -98,7 +98,7 @@ fn split_folders(here: &Listing) -> Result<Vec<(Split, PathBuf)>> {
         .collect())
 }
 
-/// Every class name, sorted.
+/// Returns every class name, sorted.
 fn names<'a>(root: &Path, splits: impl IntoIterator<Item = &'a Classes>) -> Result<Vec<String>> {
     let names: BTreeSet<&String> = splits
         .into_iter()
@@ -125,7 +125,8 @@ pub(super) fn require_pictures(folder: &Path, classes: &Classes) -> Result<()> {
     }
 }
 
-/// The rule that [`super::open`] promises: 50/20/30 in each class, as CoOp's `read_and_split_data` on sorted lists.
+/// Splits by the rule that [`super::open`] documents: 50/20/30 in each class, as CoOp's `read_and_split_data` on sorted
+/// lists.
 pub(super) fn split_by_seed(classes: Classes, seed: u64) -> [Classes; 3] {
     let mut random = PythonRandom::new(seed);
     let mut splits: [Classes; 3] = Default::default();
@@ -141,7 +142,7 @@ pub(super) fn split_by_seed(classes: Classes, seed: u64) -> [Classes; 3] {
     splits
 }
 
-/// Python's `round(0.5 * n)`, `round(0.2 * n)` and the rest; at least one to train on, then one to test on.
+/// Returns Python's `round(0.5 * n)`, `round(0.2 * n)` and the rest, but at least one to train on, then one to test on.
 fn split_sizes(n: usize) -> [usize; 3] {
     let train = n / 2 + usize::from(n % 4 == 3); // halves round to even
     let train = train.max(n.min(1));
@@ -151,7 +152,7 @@ fn split_sizes(n: usize) -> [usize; 3] {
 }
 
 impl Reader {
-    /// Class names and the classes of each split, where folders say which picture is in which.
+    /// Returns class names and the classes of each split, where folders say which picture is in which.
     fn given_splits(
         &mut self,
         root: &Path,

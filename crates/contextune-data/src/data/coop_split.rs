@@ -19,7 +19,7 @@ struct Lists {
     test: Vec<(String, usize, String)>,
 }
 
-/// The split file in a folder, if it has one.
+/// Returns the split file in a folder, if it has one.
 pub(super) fn find(folder: &Path) -> Result<Option<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(DataError::io(folder))? {
@@ -113,8 +113,8 @@ fn read_class_names(path: &Path, lists: &Lists) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The folder that the listed paths are relative to: the first that has the first picture of any split. A data set of
-/// one's own may have its pictures where any published one has them.
+/// Returns the folder that the listed paths are relative to: the first that has the first picture of any split. A data
+/// set of one's own may have its pictures where any published one has them.
 fn find_pictures(folder: &Path, path: &Path, lists: &Lists) -> Result<PathBuf> {
     let first_pictures: Vec<&String> = [&lists.train, &lists.val, &lists.test]
         .into_iter()
@@ -145,7 +145,7 @@ fn find_pictures(folder: &Path, path: &Path, lists: &Lists) -> Result<PathBuf> {
     })
 }
 
-/// A listed path, if it stays below the folder it is relative to.
+/// Checks that a listed path stays below the folder that it is relative to.
 pub(super) fn checked<'a>(path: &Path, listed: &'a str) -> Result<&'a Path> {
     let relative = Path::new(listed);
     let mut parts = relative.components().peekable();

@@ -94,7 +94,7 @@ impl Dataset {
         }
     }
 
-    /// The examples of a split.
+    /// Returns the examples of a split.
     pub fn split(&self, split: Split) -> &[Example] {
         match split {
             Split::Train => &self.train,
@@ -103,7 +103,7 @@ impl Dataset {
         }
     }
 
-    /// Whether a seed decided which examples are train, val and test, because nothing else did.
+    /// Returns whether a seed decided which examples are train, val and test, because nothing else did.
     pub fn is_split_by_seed(&self) -> bool {
         self.warnings.iter().any(|warning| {
             matches!(
@@ -113,12 +113,12 @@ impl Dataset {
         })
     }
 
-    /// The hand-written template that the official code gives this data set, if it is a published one.
+    /// Returns the hand-written template that the official code gives this data set, if it is a published one.
     pub fn published_template(&self) -> Option<&'static str> {
         self.published.and_then(PublishedDataset::template)
     }
 
-    /// Number of examples of each class in a split, by label.
+    /// Returns the number of examples of each class in a split, by label.
     pub fn class_counts(&self, split: Split) -> Vec<usize> {
         let mut counts = vec![0; self.class_names.len()];
         for example in self.split(split) {
@@ -127,8 +127,8 @@ impl Dataset {
         counts
     }
 
-    /// What to call an input: a picture by its path below [`root`](Self::root), a row by the path or else the number
-    /// that the features file gives it.
+    /// Returns the name of an input: the path of a picture below [`root`](Self::root); for a row, the path that the
+    /// features file gives it, or else its number.
     pub fn input_name(&self, input: &Input) -> String {
         match input {
             Input::Picture(path) => {
@@ -144,8 +144,8 @@ impl Dataset {
         }
     }
 
-    /// The examples of some classes, with labels from 0: for base-to-new generalisation, the first ceil(K/2) classes by
-    /// label are base, the others new. Sample with [`Dataset::few_shot`] before, as published.
+    /// Returns the examples of some classes, with labels from 0: for base-to-new generalisation, the first ceil(K/2)
+    /// classes by label are base, the others new. Sample with [`Dataset::few_shot`] before, as published.
     pub fn subset(&self, subset: Subset) -> Dataset {
         let base_count = self.class_names.len().div_ceil(2);
         let labels = match subset {

@@ -389,7 +389,7 @@ fn quoted(names: &[String]) -> String {
     shortened(&quoted)
 }
 
-/// The first names and how many more there are: a data set may have thousands of classes.
+/// Lists the first names and how many more there are: a data set may have thousands of classes.
 pub(super) fn shortened(items: &[String]) -> String {
     const SHOWN: usize = 8;
     match items.len().saturating_sub(SHOWN) {

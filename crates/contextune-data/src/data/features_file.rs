@@ -199,32 +199,32 @@ impl FeaturesFile {
         Ok(file)
     }
 
-    /// Number of rows, N.
+    /// Returns the number of rows, N.
     pub fn rows(&self) -> usize {
         self.labels.len()
     }
 
-    /// Width of a feature, D: the joint embedding size of the model that made the file.
+    /// Returns the width of a feature, D: the joint embedding size of the model that made the file.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Class names by label.
+    /// Returns the class names by label.
     pub fn class_names(&self) -> &[String] {
         &self.class_names
     }
 
-    /// Label of each row.
+    /// Returns the label of each row.
     pub fn labels(&self) -> &[usize] {
         &self.labels
     }
 
-    /// Split of a row; train if the file does not say.
+    /// Returns the split of a row; train if the file does not say.
     ///
     /// # Panics
     /// If the file has no such row.
@@ -235,7 +235,7 @@ impl FeaturesFile {
             .map_or(Split::Train, |splits| splits[row])
     }
 
-    /// View of a row: 0 for the picture itself, other numbers for augmented views.
+    /// Returns the view of a row: 0 for the picture itself, other numbers for augmented views.
     ///
     /// # Panics
     /// If the file has no such row.
@@ -244,8 +244,8 @@ impl FeaturesFile {
         self.views.as_ref().map_or(0, |views| views.by_row[row])
     }
 
-    /// The rows of the picture whose view 0 is `row`, by view, `row` first. The k-th row of a split and view belongs to
-    /// the k-th picture of that split.
+    /// Returns the rows of the picture whose view 0 is `row`, by view, `row` first. The k-th row of a split and view
+    /// belongs to the k-th picture of that split.
     pub fn views_of(&self, row: usize) -> Vec<usize> {
         self.views
             .as_ref()
@@ -253,27 +253,27 @@ impl FeaturesFile {
             .unwrap_or_else(|| vec![row])
     }
 
-    /// Path of the picture behind each row, if the file says so.
+    /// Returns the path of the picture behind each row, if the file says so.
     pub fn paths(&self) -> Option<&[String]> {
         self.paths.as_deref()
     }
 
-    /// Fingerprint of the backbone that made the features, if the file says so.
+    /// Returns the fingerprint of the backbone that made the features, if the file says so.
     pub fn fingerprint(&self) -> Option<&str> {
         self.fingerprint.as_deref()
     }
 
-    /// The published data set that was encoded, if the file says so.
+    /// Returns the published data set that was encoded, if the file says so.
     pub fn published(&self) -> Option<&'static PublishedDataset> {
         self.published
     }
 
-    /// What its user should know, though it can be used.
+    /// Returns what its user should know, though the file can be used.
     pub fn warnings(&self) -> &[DataWarning] {
         &self.warnings
     }
 
-    /// Features of some rows, one after another: `[rows.len(), D]`, row-major.
+    /// Reads the features of some rows, one after another: `[rows.len(), D]`, row-major.
     ///
     /// # Panics
     /// If the file has no such row.
@@ -380,7 +380,7 @@ fn map(file: &File, path: &Path) -> Result<Mmap> {
     files::map(file).map_err(DataError::io(path))
 }
 
-/// What is wrong with bytes that do not hold a safetensors file.
+/// Says what is wrong with bytes that do not hold a safetensors file.
 fn unreadable(path: &Path, bytes: &[u8], error: &safetensors::SafeTensorError) -> DataError {
     if bytes.get(8) == Some(&b'{') {
         return DataError::Damaged {
@@ -450,7 +450,7 @@ impl Contents<'_> {
         self.text(key).map(parse).transpose()
     }
 
-    /// A column of integers below `end`, which are each `meaning`.
+    /// Reads a column of integers below `end`, which are each `meaning`.
     fn integers(
         &self,
         name: &str,

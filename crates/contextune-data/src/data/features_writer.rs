@@ -179,7 +179,7 @@ fn write_contents(file: &File, header: &[u8], tensors: &[NamedTensor]) -> std::i
     buffered.flush()
 }
 
-/// The JSON header, padded so that the data starts at a multiple of 8 bytes.
+/// Returns the JSON header, padded so that the data starts at a multiple of 8 bytes.
 fn header(
     path: &Path,
     tensors: &[NamedTensor],

@@ -60,7 +60,7 @@ impl Dataset {
         Ok(Dataset { warnings, ..drawn })
     }
 
-    /// Examples of train and val, drawn by the seed.
+    /// Draws examples of train and val by the seed.
     fn sample(&self, shots: usize, seed: u64) -> (Vec<Example>, Vec<Example>) {
         let mut random = PythonRandom::new(seed);
         let classes = self.class_names.len();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::format::Format;
 
-/// What can go wrong between a file and a tensor.
+/// Why a picture could not be read or decoded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {

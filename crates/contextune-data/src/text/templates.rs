@@ -6,7 +6,7 @@ use std::path::Path;
 use super::error::read_bounded;
 use super::{Result, TextError};
 
-/// What stands around a class name if nothing else is said.
+/// The default template.
 pub const TEMPLATE: &str = "a photo of a {}.";
 
 /// Where the class name goes.
@@ -95,7 +95,7 @@ pub struct TemplateSet {
 }
 
 impl TemplateSet {
-    /// The templates, one a line; empty lines do not count. `origin` says where they stand, for errors.
+    /// Reads templates, one a line; empty lines do not count. `origin` says where they stand, for errors.
     ///
     /// # Errors
     /// There is none, or one has not exactly one `{}`.
@@ -115,8 +115,8 @@ impl TemplateSet {
         Ok(TemplateSet { templates })
     }
 
-    /// What a person means by `argument`: with `{}` in it a single template, else a file with a template a line, else
-    /// the name of a set.
+    /// Reads what a person means by `argument`: with `{}` in it a single template, else a file with a template a line,
+    /// else the name of a set.
     ///
     /// # Errors
     /// It is none of these (the error lists the known names), or the file is unreadable or has a bad template.
@@ -143,7 +143,7 @@ impl TemplateSet {
         }
     }
 
-    /// The lines of a set that is known by name.
+    /// Returns the lines of a set that is known by name.
     pub(crate) fn lines_of(name: &str) -> Option<&'static str> {
         let known = NAMED.iter().find(|(known, _)| *known == name);
         known.map(|(_, lines)| *lines)
@@ -154,18 +154,18 @@ impl TemplateSet {
         NAMED.iter().map(|(name, _)| *name)
     }
 
-    /// The templates in order, at least one.
+    /// Returns the templates in order, at least one.
     pub fn templates(&self) -> &[Template] {
         &self.templates
     }
 
-    /// The same as text, one a line.
+    /// Writes the templates as text, one a line.
     pub fn lines(&self) -> String {
         let lines: Vec<String> = self.templates.iter().map(ToString::to_string).collect();
         lines.join("\n")
     }
 
-    /// Every template filled with a class name, in order.
+    /// Fills every template with a class name, in order.
     pub fn fill(&self, class_name: &str) -> impl Iterator<Item = String> {
         self.templates
             .iter()

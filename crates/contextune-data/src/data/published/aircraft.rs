@@ -45,7 +45,7 @@ pub(super) fn open(folder: &Path, published: &'static PublishedDataset) -> Resul
     Ok(dataset)
 }
 
-/// Lines such as `0034309 707-320`: the picture is `0034309.jpg`.
+/// Reads lines such as `0034309 707-320`: the picture is `0034309.jpg`.
 fn read_list(list: &Path, root: &Path, labels: &HashMap<&str, usize>) -> Result<Vec<Example>> {
     let mut examples = Vec::new();
     for (number, line) in (1..).zip(class_names::read_lines(list)?) {

@@ -13,7 +13,7 @@ use crate::data::folder_reader::{Classes, Reader};
 
 const LIST: &str = "classnames.txt";
 
-/// `images/{train,val}/n01440764/`: what is in `val/` serves as val and test.
+/// Opens `images/{train,val}/n01440764/`: what is in `val/` serves as val and test.
 pub(super) fn open_splits(folder: &Path, published: &'static PublishedDataset) -> Result<Dataset> {
     let names = Names::read(folder, published)?;
     let pictures = published.pictures(folder);
@@ -40,7 +40,7 @@ pub(super) fn open_splits(folder: &Path, published: &'static PublishedDataset) -
     Ok(dataset)
 }
 
-/// `n01440764/` directly below the pictures' folder; without `all_classes`, those are the classes there are.
+/// Opens `n01440764/` directly below the pictures' folder; without `all_classes`, those are the classes there are.
 pub(super) fn open_test(
     folder: &Path,
     published: &'static PublishedDataset,
@@ -60,7 +60,7 @@ pub(super) fn open_test(
     Ok(dataset)
 }
 
-/// `0/`, `1/`, ...: the class of folder i is that of line i of the list, counted from 0.
+/// Opens `0/`, `1/`, ...: the class of folder i is that of line i of the list, counted from 0.
 pub(super) fn open_numbered(
     folder: &Path,
     published: &'static PublishedDataset,
@@ -122,7 +122,7 @@ impl Names {
         Ok(Self { path, lines })
     }
 
-    /// The class name of each folder. With `all_classes`, listed classes without a folder are warned of.
+    /// Returns the class name of each folder. With `all_classes`, listed classes without a folder are warned of.
     fn of_folders(
         &self,
         folders: &[String],
@@ -168,7 +168,7 @@ impl Names {
     }
 }
 
-/// The class folders in `pictures`; what lies beside them, such as a README, comes with the data set.
+/// Returns the class folders in `pictures`; what lies beside them, such as a README, comes with the data set.
 fn class_folders(reader: &mut Reader, pictures: &Path) -> Result<Classes> {
     let mut listing = Reader::default().list(pictures)?;
     if listing.folders.is_empty() {
@@ -178,7 +178,7 @@ fn class_folders(reader: &mut Reader, pictures: &Path) -> Result<Classes> {
     reader.classes(pictures, &listing)
 }
 
-/// The pictures of each class; the label is the place of the class folder in `folders`, which has them all.
+/// Returns the pictures of each class; the label is the place of the class folder in `folders`, which has them all.
 fn examples(mut classes: Classes, folders: &[String]) -> Vec<Example> {
     let mut examples = Vec::new();
     for (label, folder) in folders.iter().enumerate() {
@@ -191,7 +191,7 @@ fn examples(mut classes: Classes, folders: &[String]) -> Vec<Example> {
     examples
 }
 
-/// The data set without its examples.
+/// Makes the data set without its examples.
 fn dataset(
     folder: &Path,
     published: &'static PublishedDataset,

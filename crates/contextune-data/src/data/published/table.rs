@@ -54,7 +54,7 @@ pub(super) struct CleanUps {
 }
 
 impl CleanUps {
-    /// The class name that a folder stands for.
+    /// Returns the class name that a folder stands for.
     pub(super) fn class_name<'a>(&self, folder: &'a str) -> &'a str {
         let renamed = self.renamed.iter().find(|(from, _)| *from == folder);
         renamed.map_or(folder, |&(_, to)| to)
@@ -219,17 +219,17 @@ pub(super) static ALL: [PublishedDataset; 15] = [
     },
 ];
 
-/// The data set whose split file has this name.
+/// Returns the data set whose split file has this name.
 pub(in crate::data) fn of_split_file(name: &str) -> Option<&'static PublishedDataset> {
     with_split_file().find(|published| published.split_file() == name)
 }
 
-/// The data set with this [`name`](PublishedDataset::name).
+/// Returns the data set with this [`name`](PublishedDataset::name).
 pub(in crate::data) fn of_name(name: &str) -> Option<&'static PublishedDataset> {
     ALL.iter().find(|published| published.name == name)
 }
 
-/// Where the pictures that split files list lie, each once.
+/// Returns the folders in which the pictures of split files lie, each once.
 pub(in crate::data) fn picture_folders() -> Vec<&'static str> {
     let mut folders = Vec::new();
     for published in with_split_file() {
@@ -246,37 +246,38 @@ fn with_split_file() -> impl Iterator<Item = &'static PublishedDataset> {
 }
 
 impl PublishedDataset {
-    /// Its name in the official code, such as `DescribableTextures`.
+    /// Returns its name in the official code, such as `DescribableTextures`.
     pub fn title(&self) -> &'static str {
         self.title
     }
 
-    /// Its name in the official configuration files and among the [`TemplateSet`]s, such as `dtd`.
+    /// Returns its name in the official configuration files and among the [`TemplateSet`]s, such as `dtd`.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The hand-written template that the official code gives it.
+    /// Returns the hand-written template that the official code gives it.
     pub fn template(&self) -> Option<&'static str> {
         TemplateSet::lines_of(self.name)
     }
 
-    /// Name of the file that lists its examples, in the data set's folder.
+    /// Returns the name of the file that lists its examples, in the data set's folder.
     pub(super) fn split_file(&self) -> String {
         format!("split_zhou_{}.json", self.title)
     }
 
-    /// The pictures' folder.
+    /// Returns the pictures' folder.
     pub(super) fn pictures(&self, folder: &Path) -> PathBuf {
         folder.join(self.pictures)
     }
 
-    /// Whether the official code validates on the test pictures, all of them however many shots are drawn.
+    /// Returns whether the official code validates on the test pictures, all of them however many shots are drawn.
     pub(in crate::data) fn validates_on_test(&self) -> bool {
         self.source == Source::WordNetSplits
     }
 
-    /// A file of the data set that has to be there; it comes with `origin`.
+    /// Returns the path of a file that the data set needs; where it is missing, the error says that it comes with
+    /// `origin`.
     pub(super) fn file(&self, folder: &Path, name: &str, origin: &'static str) -> Result<PathBuf> {
         let path = folder.join(name);
         match path.is_file() {
@@ -322,7 +323,7 @@ impl fmt::Display for PublishedDataset {
     }
 }
 
-/// Whether a folder holds folders with such names and no pictures beside them.
+/// Returns whether a folder holds folders with such names and no pictures beside them.
 fn holds_folders(folder: &Path, is_named: impl Fn(&str) -> bool) -> bool {
     Reader::default().list(folder).is_ok_and(|listing| {
         let mut names = listing.folders.iter().filter_map(|path| path.file_name());

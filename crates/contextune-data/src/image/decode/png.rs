@@ -75,7 +75,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, I
     })
 }
 
-/// Samples of `bits` bits, packed from the high bit down, each row starting on a byte.
+/// Unpacks samples of `bits` bits, packed from the high bit down, each row starting on a byte.
 fn unpack(raw: &[u8], bits: u8, width: usize, line_size: usize) -> impl Iterator<Item = u8> {
     let per_byte = usize::from(8 / bits.clamp(1, 8));
     let mask = 0xff >> (8 - bits.clamp(1, 8));
