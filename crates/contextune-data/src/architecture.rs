@@ -9,8 +9,9 @@ pub struct ModelConfig {
     pub embedding_width: usize,
     /// Activation inside the MLPs of every transformer of the model.
     pub activation: Activation,
+    /// Image tower: pixels `[B, 3, image_size, image_size]` to features `[B, embedding_width]`.
     pub image: ImageTowerConfig,
-    /// Absent for a model of pictures alone.
+    /// Text tower: token ids `[B, context_length]` to features `[B, embedding_width]`. Absent for a model of pictures alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextTowerConfig>,
     /// Classes of the linear layer that the model was pretrained with, if its weights hold it.
@@ -29,17 +30,20 @@ pub enum Activation {
     Gelu,
 }
 
-/// The image tower: a vision transformer, CLIP's modified ResNet or a network for small devices.
+/// The architecture of an image tower.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ImageTowerConfig {
+    /// A vision transformer (Dosovitskiy et al. 2021).
     Vit(VitConfig),
+    /// CLIP's modified ResNet (Radford et al. 2021, §2.4).
     ResNet(ResNetConfig),
+    /// EfficientNet-Lite, a network for small devices.
     EfficientNet(EfficientNetConfig),
 }
 
 impl ImageTowerConfig {
-    /// Side of the square input in pixels.
+    /// Returns the side of the square input in pixels.
     pub fn image_size(&self) -> usize {
         match self {
             Self::Vit(vit) => vit.image_size,
@@ -49,14 +53,18 @@ impl ImageTowerConfig {
     }
 }
 
+/// A vision transformer: (image_size / patch_size)² patches and the tokens in front of them, each a row of `width` numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VitConfig {
     /// Side of the square input in pixels, a multiple of `patch_size`.
     pub image_size: usize,
     /// Side of a patch in pixels.
     pub patch_size: usize,
+    /// Width of a row between the blocks, a multiple of `heads`.
     pub width: usize,
+    /// Transformer blocks.
     pub layers: usize,
+    /// Attention heads of each block, each `width / heads` wide.
     pub heads: usize,
     /// What its family does differently.
     #[serde(default, skip_serializing_if = "VitFamily::is_clip")]
@@ -81,13 +89,14 @@ pub struct PlainVit {
     pub mlp_width: usize,
     /// ε of its norms: 1e-6 in JAX and DINOv2, 1e-12 in Hugging Face's ViT and DeiT.
     pub epsilon: f32,
-    /// See [`super::transformer::BlockConfig::layer_scale`].
+    /// Whether every block multiplies what its attention and its MLP add to a row by a learned vector (LayerScale, Touvron
+    /// et al. 2021), as DINOv2 does.
     pub layer_scale: bool,
     /// Tokens in front of the patches: the class token, in a distilled DeiT another one.
     pub leading_tokens: usize,
     /// Side of the grid of positions that the weights hold; resized to the grid of the input.
     pub position_grid: usize,
-    /// How.
+    /// How the grid of positions is resized.
     pub resizing: PositionResizing,
 }
 
@@ -108,7 +117,7 @@ impl VitFamily {
 }
 
 impl VitConfig {
-    /// Tokens in front of the patches.
+    /// Returns the number of tokens in front of the patches.
     pub fn leading_tokens(&self) -> usize {
         match &self.family {
             VitFamily::Clip => 1,
@@ -116,7 +125,7 @@ impl VitConfig {
         }
     }
 
-    /// Width of an MLP's hidden layer.
+    /// Returns the width of an MLP's hidden layer.
     pub fn mlp_width(&self) -> usize {
         match &self.family {
             VitFamily::Clip => 4 * self.width,
@@ -124,7 +133,7 @@ impl VitConfig {
         }
     }
 
-    /// Side of the grid of positions that the weights hold.
+    /// Returns the side of the grid of positions that the weights hold.
     pub fn position_grid(&self) -> usize {
         match &self.family {
             VitFamily::Clip => self.image_size / self.patch_size,
@@ -133,6 +142,7 @@ impl VitConfig {
     }
 }
 
+/// CLIP's modified ResNet: three convolutions as its stem, four stages of bottleneck blocks, an attention pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResNetConfig {
     /// Side of the square input in pixels, a multiple of 32.
@@ -150,10 +160,11 @@ pub struct ResNetConfig {
 pub struct EfficientNetConfig {
     /// Side of the square input in pixels.
     pub image_size: usize,
-    /// Channels behind the stem.
+    /// Channels after the stem.
     pub stem: usize,
+    /// The blocks in order; each takes the channels that the one before it gives, the first those of the stem.
     pub blocks: Vec<InvertedResidual>,
-    /// Width of a feature.
+    /// Channels after the last convolution: the width of a feature.
     pub head: usize,
 }
 
@@ -172,13 +183,17 @@ pub struct InvertedResidual {
     pub outputs: usize,
 }
 
+/// CLIP's text tower: a transformer over tokens that sees only what came before (Radford et al. 2021, §2.4).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextTowerConfig {
     /// Positions of the tower, start and end token included (77 in the published models).
     pub context_length: usize,
     /// Rows of the token embedding: byte symbols, merges, start and end of text.
     pub vocabulary_size: usize,
+    /// Width of a row between the blocks, a multiple of `heads`; an MLP's hidden layer is four times as wide.
     pub width: usize,
+    /// Transformer blocks.
     pub layers: usize,
+    /// Attention heads of each block, each `width / heads` wide.
     pub heads: usize,
 }

@@ -8,7 +8,8 @@ use memmap2::Mmap;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-/// The numbers that stand one after another in `bytes`, each as `number` reads it, such as [`f32::from_le_bytes`].
+/// Returns the numbers that stand one after another in `bytes`, each as `number` reads it, such as
+/// [`f32::from_le_bytes`].
 pub fn numbers<T, const SIZE: usize>(
     bytes: &[u8],
     number: impl Fn([u8; SIZE]) -> T,
@@ -28,7 +29,7 @@ pub fn read_numbers<T, const SIZE: usize>(
     }
 }
 
-/// The numbers one after another, each as `bytes` writes it, such as [`f32::to_le_bytes`].
+/// Returns the numbers one after another, each as `bytes` writes it, such as [`f32::to_le_bytes`].
 pub fn bytes_of<T: Copy, const SIZE: usize>(
     numbers: &[T],
     bytes: impl Fn(T) -> [u8; SIZE],
@@ -47,7 +48,8 @@ pub fn write_numbers<T: Copy, const SIZE: usize>(
         .try_for_each(|&number| file.write_all(&bytes(number)))
 }
 
-/// The elements of the tensor `name`, in row-major order, all of them finite; the error says what is wrong with it.
+/// Returns the elements of the tensor `name`, in row-major order, all of them finite; the error says what is wrong with
+/// it.
 pub fn finite_values(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, String> {
     if view.dtype() != Dtype::F32 {
         return Err(format!("{name} is {:?}, not F32", view.dtype()));
@@ -103,7 +105,7 @@ pub fn replace<E>(
     written
 }
 
-/// [`replace`] with `bytes`.
+/// Replaces the file at `path` with `bytes`; see [`replace`].
 pub fn replace_with(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace(path, |error| error, |mut file| file.write_all(bytes))
 }

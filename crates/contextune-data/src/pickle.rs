@@ -130,27 +130,27 @@ impl Pickle {
         })
     }
 
-    /// The value that the pickle is of.
+    /// Returns the value that the pickle is of.
     pub fn root(&self) -> Handle {
         self.root
     }
 
-    /// Bytes that the pickle takes.
+    /// Returns the length of the pickle in bytes.
     pub fn length(&self) -> usize {
         self.length
     }
 
-    /// The value behind a handle of this pickle.
+    /// Returns the value behind a handle of this pickle.
     pub fn value(&self, handle: Handle) -> &Value {
         &self.values[handle.0 as usize]
     }
 
-    /// Every value, in the order in which they were built.
+    /// Returns every value, in the order in which they were built.
     pub fn handles(&self) -> impl Iterator<Item = Handle> {
         (0..self.values.len() as u32).map(Handle)
     }
 
-    /// The text, if the value is one.
+    /// Returns the text, if the value is one.
     pub fn text(&self, handle: Handle) -> Option<&str> {
         match self.value(handle) {
             Value::Text(text) => Some(text),
@@ -158,7 +158,7 @@ impl Pickle {
         }
     }
 
-    /// The integer, if the value is one of at most 64 bits.
+    /// Returns the integer, if the value is one of at most 64 bits.
     pub fn int(&self, handle: Handle) -> Option<i64> {
         match self.value(handle) {
             Value::Int(int) => Some(*int),
@@ -166,7 +166,7 @@ impl Pickle {
         }
     }
 
-    /// The items of a tuple or list.
+    /// Returns the items of a tuple or list.
     pub fn sequence(&self, handle: Handle) -> Option<&[Handle]> {
         match self.value(handle) {
             Value::Tuple(items) | Value::List(items) => Some(items),
@@ -174,7 +174,8 @@ impl Pickle {
         }
     }
 
-    /// Key and value pairs of a `dict` or of an object that is one (`OrderedDict`, `defaultdict`); `None` for others.
+    /// Returns the key and value pairs of a `dict` or of an object that is one (`OrderedDict`, `defaultdict`); `None`
+    /// for others.
     pub fn entries(&self, handle: Handle) -> Option<&[(Handle, Handle)]> {
         match self.value(handle) {
             Value::Dict(entries) => Some(entries),
@@ -183,7 +184,7 @@ impl Pickle {
         }
     }
 
-    /// The value under a text key of a `dict` or an object that is one.
+    /// Returns the value under a text key of a `dict` or an object that is one.
     pub fn get(&self, handle: Handle, key: &str) -> Option<Handle> {
         self.entries(handle)?
             .iter()
@@ -192,7 +193,7 @@ impl Pickle {
             .map(|(_, value)| *value)
     }
 
-    /// The attributes of an object: the `dict` that was its state.
+    /// Returns the attributes of an object: the `dict` that was its state.
     pub fn attributes(&self, handle: Handle) -> Option<&[(Handle, Handle)]> {
         match self.value(handle) {
             Value::Object(object) => self.entries(object.state?),
@@ -200,7 +201,8 @@ impl Pickle {
         }
     }
 
-    /// Class or function and arguments of a call by name, such as `("torch._utils", "_rebuild_tensor_v2", [..])`.
+    /// Returns function and arguments of a call, such as
+    /// `("torch._utils", "_rebuild_tensor_v2", [..])`.
     pub fn call(&self, handle: Handle) -> Option<(&Global, &[Handle])> {
         let Value::Object(object) = self.value(handle) else {
             return None;
@@ -211,7 +213,7 @@ impl Pickle {
         ))
     }
 
-    /// The class or function, if the value is one.
+    /// Returns the class or function, if the value is one.
     pub fn global(&self, handle: Handle) -> Option<&Global> {
         match self.value(handle) {
             Value::Global(global) => Some(global),
@@ -509,7 +511,7 @@ impl<'a> Machine<'a> {
         })));
     }
 
-    /// Where the topmost `count` values above the last mark start.
+    /// Returns where the topmost `count` values above the last mark start.
     fn depth(&self, count: usize) -> Step<usize> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let start = self.stack.len().checked_sub(count);
@@ -584,7 +586,7 @@ fn text(bytes: &[u8]) -> Step<&str> {
     std::str::from_utf8(bytes).map_err(|_| "a text that is not UTF-8".into())
 }
 
-/// Two's complement, little-endian, of any length.
+/// Reads two's complement, little-endian, of any length.
 fn integer(bytes: &[u8]) -> Value {
     if bytes.len() > 8 {
         return Value::LongInt(bytes.into());

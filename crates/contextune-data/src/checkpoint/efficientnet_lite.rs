@@ -4,10 +4,11 @@
 use std::path::Path;
 
 use super::error::Result;
+use super::opened::{Checkpoint, Format, Normalization, OpenOptions};
+use super::parameters;
 use super::shapes::Shapes;
 use super::tensor::TensorTable;
 use super::weights::{Source, Weights};
-use super::{Checkpoint, Format, Normalization, OpenOptions, parameters};
 use crate::architecture::{
     Activation, EfficientNetConfig, ImageTowerConfig, InvertedResidual, ModelConfig,
 };
@@ -18,7 +19,7 @@ const STRIDES: [usize; 16] = [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1];
 const IMAGE_SIZE: usize = 224;
 const SHORTER_SIDE: usize = 256;
 
-/// Whether tensors have the names of this network.
+/// Returns whether tensors have the names of this network.
 pub(super) fn is_one(tensors: &TensorTable) -> bool {
     ["_conv_stem.weight", "_conv_head.weight", "_fc.weight"]
         .iter()

@@ -132,6 +132,14 @@ pub enum Error {
         /// The cache folder.
         cache: PathBuf,
     },
+    /// A hub id, where the library was built without the feature `hub`.
+    #[error(
+        "{id} is neither a file nor a folder, and this build cannot download from the Hugging Face hub: pass a downloaded folder, or build with the feature `hub`"
+    )]
+    HubUnavailable {
+        /// The id.
+        id: String,
+    },
     /// A text that cannot be a hub id.
     #[error("{id:?} is neither a file or folder nor a hub id of the form owner/name")]
     HubId {

@@ -8,7 +8,9 @@ use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, CacheRepo};
 
 use super::error::{Error, Result};
-use super::{existing_file, hugging_face, open_clip};
+use super::folder::existing_file;
+pub use super::hub_id::is_id;
+use super::{hugging_face, open_clip};
 
 /// Where models come from and where they are kept.
 #[derive(Clone, Debug)]
@@ -24,8 +26,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// What Hugging Face's tools read: `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` (else the token file of `hf auth login`)
-    /// and `HF_HUB_OFFLINE`. `None` where neither `HF_HOME` nor a home folder is known.
+    /// Reads what Hugging Face's tools read: `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` (else the token file of `hf auth
+    /// login`) and `HF_HUB_OFFLINE`. `None` where neither `HF_HOME` nor a home folder is known.
     pub fn from_env() -> Option<Self> {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let home = match variable("HF_HOME") {
@@ -64,7 +66,7 @@ pub struct CachedModel {
     pub bytes: u64,
 }
 
-/// The models in the cache, by id; none where there is no cache.
+/// Returns the models in the cache, sorted by id; none where there is no cache.
 ///
 /// # Errors
 /// A folder that is there cannot be read.
@@ -93,7 +95,7 @@ pub fn cached(options: &Options) -> Result<Vec<CachedModel>> {
     Ok(models)
 }
 
-/// What the files directly in a folder come to; those that vanish or cannot be read do not count.
+/// Returns the total size of the files directly in a folder, in bytes; files that cannot be read do not count.
 fn bytes_in(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let sizes = entries.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()));
@@ -102,20 +104,6 @@ fn bytes_in(folder: &Path) -> u64 {
 
 /// Attempts for a file that breaks off; each continues where the last one ended.
 const ATTEMPTS: usize = 3;
-
-/// Whether a text has the form of a hub id, `owner/name`.
-pub fn is_id(text: &str) -> bool {
-    let is_name = |name: &str| {
-        !name.is_empty()
-            && name.len() <= 96
-            && !name.starts_with(['.', '-'])
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-    };
-    text.split_once('/')
-        .is_some_and(|(owner, name)| is_name(owner) && is_name(name))
-}
 
 /// Returns the folder of a model, to be opened by [`super::open`]; what the cache lacks is downloaded.
 ///
@@ -188,7 +176,7 @@ pub fn fetch(
     Ok(config.parent().unwrap_or(Path::new("")).to_owned())
 }
 
-/// The snapshot folder of a model in the cache, if its configuration and all its weights are there.
+/// Returns the snapshot folder of a model in the cache, if its configuration and all its weights are there.
 fn complete_folder(cached: &CacheRepo) -> Option<PathBuf> {
     let in_folder = |config: &str, weight_files: &[&str]| {
         let folder = cached.get(config)?.parent()?.to_owned();
@@ -210,7 +198,7 @@ fn complete_folder(cached: &CacheRepo) -> Option<PathBuf> {
         .or_else(|| in_folder(open_clip::CONFIG_FILE, &open_clip::WEIGHT_FILES))
 }
 
-/// Path of a file in the cache, downloaded if it is not there.
+/// Returns the path of a file in the cache, downloaded if it is not there.
 fn download(
     repository: &ApiRepo,
     id: &str,

@@ -6,12 +6,12 @@ use std::path::{Component, Path};
 use serde::Deserialize;
 
 use super::error::{Error, Result};
+use super::folder::{existing_file, read_json};
+use super::opened::{Checkpoint, Format, Normalization, OpenOptions};
+use super::table::tensors_of;
 use super::tensor::TensorTable;
 use super::weights::{Axes, Source, Weights};
-use super::{
-    Checkpoint, Format, Normalization, OpenOptions, existing_file, hugging_face_vit, parameters,
-    read_json, recognize, tensors_of,
-};
+use super::{hugging_face_vit, parameters, recognize};
 use crate::architecture::{
     Activation, ImageTowerConfig, ModelConfig, TextTowerConfig, VitConfig, VitFamily,
 };
@@ -233,7 +233,7 @@ fn read_config(path: &Path) -> Result<ModelConfig> {
     })
 }
 
-/// One tower's settings, those of the older field over those of the newer.
+/// Returns one tower's settings, those of the older field over those of the newer.
 fn tower<T: serde::de::DeserializeOwned>(
     path: &Path,
     field: &str,
@@ -272,7 +272,7 @@ fn read_preprocessor(folder: &Path) -> Result<(Normalization, Vec<String>)> {
     Ok((normalization, warnings))
 }
 
-/// The weights of a folder under their Hugging Face names.
+/// Returns the weights of a folder under their Hugging Face names.
 fn read_tensors(folder: &Path) -> Result<TensorTable> {
     let name = WEIGHT_FILES
         .into_iter()
@@ -294,7 +294,7 @@ fn read_tensors(folder: &Path) -> Result<TensorTable> {
     Ok(tensors)
 }
 
-/// The files that an index lists, all beside it.
+/// Returns the files that an index lists, all beside it.
 pub(super) fn parts(index: &Path) -> Result<BTreeSet<String>> {
     let Index { weight_map } = read_json(index)?;
     let parts: BTreeSet<String> = weight_map.into_values().collect();
@@ -313,7 +313,7 @@ pub(super) fn parts(index: &Path) -> Result<BTreeSet<String>> {
     }
 }
 
-/// Where `CLIPModel` keeps a weight.
+/// Returns where `CLIPModel` keeps a weight.
 fn source(name: &str) -> Source {
     let single = |name: &str| Source::named(name);
     let (tower, rest) = match name.strip_prefix("visual.") {

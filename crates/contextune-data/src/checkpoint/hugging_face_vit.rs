@@ -6,9 +6,11 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::error::{Error, Result};
+use super::folder::{existing_file, read_json};
+use super::opened::{Checkpoint, Format, Normalization, OpenOptions};
+use super::parameters;
 use super::tensor::TensorTable;
 use super::weights::{Axes, Source, Weights};
-use super::{Checkpoint, Format, Normalization, OpenOptions, existing_file, parameters, read_json};
 use crate::architecture::{
     Activation, ImageTowerConfig, ModelConfig, PlainVit, PositionResizing, VitConfig, VitFamily,
 };
@@ -114,7 +116,7 @@ impl Kind {
         }
     }
 
-    /// Under which its classifiers keep the backbone.
+    /// Returns the prefix under which its classifiers keep the backbone.
     fn prefix(self) -> &'static str {
         match self {
             Self::Vit => "vit.",
@@ -124,7 +126,7 @@ impl Kind {
     }
 }
 
-/// Whether a `model_type` is one of these.
+/// Returns whether a `model_type` is one of these.
 pub(super) fn is_model_type(model_type: &str) -> bool {
     Kind::of(model_type).is_some()
 }
@@ -276,7 +278,7 @@ struct Names<'a> {
 }
 
 impl Names<'_> {
-    /// Where `transformers` keeps a weight.
+    /// Returns where `transformers` keeps a weight.
     fn source(&self, name: &str) -> Source {
         let prefix = self.prefix;
         if let Some((layer, part)) = name
@@ -320,7 +322,7 @@ impl Names<'_> {
         }
     }
 
-    /// A part of a block other than queries, keys and values.
+    /// Names a part of a block other than queries, keys and values.
     fn part(&self, part: &str) -> String {
         let output = match self.newer {
             true => "attention.o_proj",

@@ -8,11 +8,12 @@ use regex::Regex;
 use zip::read::ZipArchive;
 
 use super::error::{Error, Result};
+use super::opened::{Checkpoint, Format, Normalization};
+use super::parameters;
 use super::shapes::Shapes;
 use super::tensor::{Bytes, ElementType, StoredTensor, TensorTable, contiguous_strides};
-use super::torch_archive::locate;
 use super::weights::{Axes, Source, Weights};
-use super::{Checkpoint, Format, Normalization, parameters};
+use super::zip::locate;
 use crate::architecture::{
     Activation, ImageTowerConfig, ModelConfig, PlainVit, PositionResizing, VitConfig, VitFamily,
 };
@@ -24,15 +25,7 @@ const BLOCK: &str = "Transformer/encoderblock_";
 /// A layer between features and classes of the first ImageNet-21k models: their classes need it.
 const PRE_LOGITS: &str = "pre_logits/";
 
-/// Whether a zip archive holds NumPy arrays.
-pub(super) fn is_npz(file: &Bytes) -> bool {
-    ZipArchive::new(Cursor::new(&**file)).is_ok_and(|archive| {
-        let mut names = archive.file_names().peekable();
-        names.peek().is_some() && names.all(|name| name.is_ok_and(|name| name.ends_with(".npy")))
-    })
-}
-
-/// Opens such an archive.
+/// Opens an archive of NumPy arrays.
 pub(super) fn open(file: &Arc<Bytes>) -> Result<Checkpoint> {
     let path = file.path.clone();
     let mut tensors = read(file)?;
@@ -60,7 +53,7 @@ pub(super) fn open(file: &Arc<Bytes>) -> Result<Checkpoint> {
     })
 }
 
-/// The arrays by name, without `.npy`.
+/// Returns the arrays by name, without `.npy`.
 fn read(file: &Arc<Bytes>) -> Result<TensorTable> {
     let damaged = |what: String| Error::damaged(&file.path, what);
     let mut archive = ZipArchive::new(Cursor::new(&***file))
@@ -182,19 +175,19 @@ fn config(path: &Path, tensors: &TensorTable) -> Result<ModelConfig> {
     })
 }
 
-/// Blocks that are there without a gap.
+/// Counts the blocks up to the first gap.
 fn layers(tensors: &TensorTable) -> usize {
     (0..)
         .take_while(|layer| tensors.contains_key(&format!("{BLOCK}{layer}/LayerNorm_0/scale")))
         .count()
 }
 
-/// An array of a block's attention.
+/// Returns the name of an array of a block's attention.
 fn jax_name(layer: impl std::fmt::Display, part: &str) -> String {
     format!("{BLOCK}{layer}/MultiHeadDotProductAttention_1/{part}")
 }
 
-/// Where JAX keeps a weight.
+/// Returns where JAX keeps a weight.
 fn source(name: &str) -> Source {
     let of = |names: Vec<String>, axes| Source { names, axes };
     // A kernel is applied from the right, a norm's weight is a scale.

@@ -7,12 +7,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::{Error, Result};
+use super::folder::{existing_file, read_json};
+use super::opened::{Checkpoint, Format, Normalization, OpenOptions};
+use super::table::tensors_of;
 use super::tensor::TensorTable;
-use super::weights::Weights;
-use super::{
-    Checkpoint, Format, Normalization, OpenOptions, existing_file, openai, parameters, read_json,
-    recognize, tensors_of,
-};
+use super::weights::{Weights, is_openai_size};
+use super::{openai, parameters, recognize};
 use crate::architecture::{Activation, ImageTowerConfig};
 
 pub(super) const CONFIG_FILE: &str = "open_clip_config.json";
@@ -84,7 +84,7 @@ pub(super) fn open_without_config(
 ) -> Result<Checkpoint> {
     let tensors = plain_names(tensors);
     // A re-saved OpenAI model keeps the three sizes that OpenCLIP never writes.
-    let from_openai = tensors.keys().any(|name| openai::is_openai_size(name));
+    let from_openai = tensors.keys().any(|name| is_openai_size(name));
     let mut warnings = Vec::new();
     let activation = match options.activation {
         Some(activation) => activation,
@@ -92,7 +92,7 @@ pub(super) fn open_without_config(
         None => {
             warnings.push(format!(
                 "{}: the file does not say its activation; GELU is taken. Models trained with QuickGELU (OpenAI's, \
-                 and OpenCLIP's whose name ends in -quickgelu) need --activation quickgelu",
+                 and OpenCLIP's whose name ends in -quickgelu) need the activation quickgelu",
                 path.display()
             ));
             Activation::Gelu
@@ -197,7 +197,7 @@ fn plain_names(tensors: TensorTable) -> TensorTable {
         .collect()
 }
 
-/// Whether some names are not OpenAI's only because of what a wrapper put in front.
+/// Returns whether some names are not OpenAI's only because of what a wrapper put in front.
 pub(super) fn has_wrapped_names(tensors: &TensorTable) -> bool {
     tensors
         .keys()

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::error::{Error, Result};
+use super::opened::{Checkpoint, Format, Normalization, OpenOptions};
+use super::parameters;
+use super::safetensors::{CONFIG_KEY, NORMALIZATION_KEY};
 use super::shapes::Shapes;
 use super::tensor::TensorTable;
 use super::weights::{Source, Weights};
-use super::{
-    CONFIG_KEY, Checkpoint, Format, NORMALIZATION_KEY, Normalization, OpenOptions, parameters,
-};
 use crate::architecture::{
     Activation, ImageTowerConfig, ModelConfig, ResNetConfig, TextTowerConfig, VitConfig, VitFamily,
 };
@@ -53,22 +53,9 @@ fn from_json<T: serde::de::DeserializeOwned>(path: &Path, key: &str, json: &str)
         .map_err(|error| Error::config(path, format!("its metadata {key} is malformed: {error}")))
 }
 
-/// Every weight under its own name.
+/// Finds every weight under its own name.
 pub(super) fn same_name(name: &str) -> Source {
     Source::named(name)
-}
-
-/// Whether a tensor of a published file is no weight: counters, index and mask buffers, OpenAI's three sizes.
-pub(super) fn is_no_weight(name: &str) -> bool {
-    is_openai_size(name)
-        || ["num_batches_tracked", "position_ids", "attn_mask"]
-            .iter()
-            .any(|buffer| name.rsplit('.').next() == Some(buffer))
-}
-
-/// Whether the name is one of the integers that only OpenAI's files have beside the weights.
-pub(super) fn is_openai_size(name: &str) -> bool {
-    matches!(name, "input_resolution" | "context_length" | "vocab_size")
 }
 
 /// Numbers of attention heads where a file's configuration says them.
@@ -78,7 +65,7 @@ pub(super) struct Heads {
     pub(super) text: Option<usize>,
 }
 
-/// The architecture that the shapes of weights under OpenAI's names imply.
+/// Returns the architecture that the shapes of weights under OpenAI's names imply.
 ///
 /// Shapes do not tell the number of heads: without `heads` a head is 64 wide, except in OpenCLIP's largest vision
 /// transformers.

@@ -8,7 +8,7 @@ use crate::architecture::{
     TextTowerConfig, VitConfig, VitFamily,
 };
 
-/// Name and shape of every weight of a model, sorted by name.
+/// Returns name and shape of every weight of a model, sorted by name.
 pub(super) fn parameters(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     let mut list = Vec::new();
     if let Some(text) = &config.text {
@@ -166,7 +166,7 @@ fn resnet_parameters(list: &mut ParameterList, resnet: &ResNetConfig, embedding_
     linear(list, "visual.attnpool.c_proj", pooled, embedding_width);
 }
 
-/// The names of the official PyTorch port, below `visual.`.
+/// Lists the names of the official PyTorch port, below `visual.`.
 fn efficientnet_parameters(list: &mut ParameterList, net: &EfficientNetConfig) {
     let mut layer = |name: &str, norm: &str, shape: [usize; 4]| {
         list.push((format!("visual.{name}.weight"), shape.to_vec()));

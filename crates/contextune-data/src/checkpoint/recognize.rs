@@ -1,94 +1,9 @@
-//! What a file is, from its bytes and from the names of its tensors.
+//! Families of models, told apart by the names of their tensors.
 
 use std::path::Path;
 
 use super::error::{Error, Result};
-use super::jax_npz;
-use super::tensor::{Bytes, TensorTable};
-use super::torch_archive::LEGACY_MAGIC;
-
-/// How a file holds tensors.
-pub(super) enum Container {
-    Safetensors,
-    Torch,
-    /// NumPy arrays.
-    Npz,
-}
-
-/// Names the container, or what else the file is.
-pub(super) fn container(file: &Bytes) -> Result<Container> {
-    let bytes: &[u8] = file;
-    if bytes.starts_with(b"PK\x03\x04") && jax_npz::is_npz(file) {
-        return Ok(Container::Npz);
-    }
-    if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(&LEGACY_MAGIC) {
-        return Ok(Container::Torch);
-    }
-    // Eight bytes of header length, then the header, which is JSON.
-    if let Some((length, b"{\"" | b"{}" | b"{ ")) = bytes
-        .split_first_chunk::<8>()
-        .and_then(|(length, rest)| Some((u64::from_le_bytes(*length), rest.get(..2)?)))
-        && length <= 100_000_000
-    {
-        return Ok(Container::Safetensors);
-    }
-    let (what, advice) = other_kind(bytes);
-    Err(Error::not_a_checkpoint(&file.path, what, advice))
-}
-
-const EXPECTED: &str = "expected a safetensors file, a PyTorch file, or a folder with config.json or open_clip_config.json";
-
-fn other_kind(bytes: &[u8]) -> (&'static str, &'static str) {
-    let start = &bytes[..bytes.len().min(512)];
-    let text = start.trim_ascii_start().to_ascii_lowercase();
-    let is = |magic: &[u8]| start.starts_with(magic);
-    if is(b"version https://git-lfs") {
-        return (
-            "a Git LFS pointer, which only names the real file",
-            "run `git lfs pull` where it was cloned, or download the file itself",
-        );
-    }
-    if text.starts_with(b"<!doctype html") || text.starts_with(b"<html") {
-        return (
-            "a web page",
-            "the download was answered by a page: use the link of the file itself",
-        );
-    }
-    if text.starts_with(b"{") {
-        return (
-            "a JSON text",
-            "pass the folder that holds it and the weights",
-        );
-    }
-    let is_webp = is(b"RIFF") && start.get(8..12) == Some(b"WEBP");
-    let is_bitmap = is(b"\x89PNG") || is(b"\xff\xd8\xff") || is(b"GIF8") || is(b"BM");
-    let kind = if is_bitmap || is_webp {
-        "a picture"
-    } else if is(b"%PDF") {
-        "a PDF document"
-    } else if is(b"\x1f\x8b") || is(b"7z\xbc\xaf") || is(b"\xfd7zXZ") || is(b"\x28\xb5\x2f\xfd") {
-        return ("a compressed file", "unpack it first");
-    } else if start.get(257..262) == Some(b"ustar") {
-        return ("a tar archive", "unpack it first");
-    } else if is(b"GGUF") {
-        "a GGUF model"
-    } else if is(b"\x89HDF") {
-        "an HDF5 file (Keras)"
-    } else if is(b"\x93NUMPY") {
-        "a NumPy array"
-    } else if start.first() == Some(&0x80) && start.get(1).is_some_and(|version| *version <= 5) {
-        "a Python pickle that torch.save did not write"
-    } else if bytes
-        .iter()
-        .take(512)
-        .all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace())
-    {
-        "a text"
-    } else {
-        "a file of an unknown kind, or the later part of one"
-    };
-    (kind, EXPECTED)
-}
+use super::tensor::TensorTable;
 
 /// Marks of families that the towers cannot run: how a tensor's name or what follows a dot in it starts, the family,
 /// what to do.
@@ -191,18 +106,18 @@ pub(super) fn refuse_other_families(path: &Path, tensors: &TensorTable) -> Resul
     }
 }
 
-/// Whether tensors have the names of Hugging Face's models.
+/// Returns whether tensors have the names of Hugging Face's models.
 pub(super) fn has_hugging_face_names(tensors: &TensorTable) -> bool {
     tensors.keys().any(|name| name.starts_with("vision_model.")) || is_plain_vit(tensors)
 }
 
-/// Whether they have those of `ViTModel`, `DeiTModel` or `Dinov2Model`.
+/// Returns whether tensors have the names of `ViTModel`, `DeiTModel` or `Dinov2Model`.
 fn is_plain_vit(tensors: &TensorTable) -> bool {
     let mut names = tensors.keys();
     names.any(|name| name.ends_with("embeddings.patch_embeddings.projection.weight"))
 }
 
-/// A family by the `model_type` of its `config.json`.
+/// Names a family by the `model_type` of its `config.json`.
 pub(super) fn hugging_face_family(model_type: &str) -> String {
     match model_type {
         "siglip" | "siglip2" => "a SigLIP model".into(),

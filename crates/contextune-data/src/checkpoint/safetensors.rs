@@ -10,11 +10,15 @@ use half::f16;
 use serde_json::json;
 
 use super::error::{Error, Result};
+use super::opened::Normalization;
 use super::parameters;
 use super::tensor::{Bytes, ElementType, StoredTensor, TensorTable, contiguous_strides};
-use super::{CONFIG_KEY, NORMALIZATION_KEY, Normalization};
 use crate::architecture::ModelConfig;
 use crate::files;
+
+/// Metadata of files that this library writes: the [`ModelConfig`] and the [`Normalization`] as JSON.
+pub(super) const CONFIG_KEY: &str = "clip_config";
+pub(super) const NORMALIZATION_KEY: &str = "normalization";
 
 /// Tensors of a file, and the texts that its writer put beside them.
 pub(super) struct Contents {
@@ -135,7 +139,7 @@ pub fn write(
     )
 }
 
-/// The JSON header, padded so that the data starts at a multiple of 8 bytes.
+/// Returns the JSON header, padded so that the data starts at a multiple of 8 bytes.
 fn header(
     path: &Path,
     config: &ModelConfig,
@@ -175,7 +179,7 @@ fn header(
     Ok(header)
 }
 
-/// The elements as bytes; refuses what is not finite in this precision.
+/// Encodes the elements as bytes; refuses what is not finite in this precision.
 pub(super) fn encode(
     path: &Path,
     name: &str,

@@ -12,7 +12,7 @@ pub(super) struct Shapes<'a> {
 }
 
 impl Shapes<'_> {
-    /// Shape of a tensor that must have `N` axes.
+    /// Returns the shape of a tensor that must have `N` axes.
     pub(super) fn of<const N: usize>(&self, name: &str) -> Result<[usize; N]> {
         let tensor = self.tensors.get(name).ok_or_else(|| Error::MissingTensor {
             path: self.path.to_owned(),
@@ -29,7 +29,7 @@ impl Shapes<'_> {
         })
     }
 
-    /// One more than the largest number that follows `prefix` in a name.
+    /// Returns one more than the largest number that follows `prefix` in a name.
     pub(super) fn count(&self, prefix: &str) -> usize {
         self.tensors
             .range(prefix.to_owned()..)
@@ -39,7 +39,7 @@ impl Shapes<'_> {
             .map_or(0, |last| last.saturating_add(1))
     }
 
-    /// Side of the square grid that, with one more position, makes `positions`.
+    /// Returns the side of the square grid that, with one more position, makes `positions`.
     pub(super) fn side(&self, name: &str, positions: usize) -> Result<usize> {
         let cells = positions.saturating_sub(1);
         let side = cells.isqrt();

@@ -84,7 +84,7 @@ pub enum ElementType {
 }
 
 impl ElementType {
-    /// Bytes of one element.
+    /// Returns the size of one element in bytes.
     pub fn size(self) -> usize {
         match self {
             Self::Half | Self::BFloat16 => 2,
@@ -109,7 +109,7 @@ pub struct StoredTensor {
 }
 
 impl StoredTensor {
-    /// The elements of a tensor lie in `storage` (a byte range of `file`), `offset` elements after its start.
+    /// Describes a tensor whose elements lie in `storage` (a byte range of `file`), `offset` elements after its start.
     ///
     /// Every element is checked to lie in the storage, and the tensor to have no more elements than the storage: a
     /// stride of 0 would let a short file ask for any amount of memory.
@@ -157,41 +157,41 @@ impl StoredTensor {
         })
     }
 
-    /// The tensor's name in its file.
+    /// Returns the tensor's name in its file.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.file.path
     }
 
-    /// Length of each axis; empty for a scalar.
+    /// Returns the length of each axis; empty for a scalar.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// How the elements are stored.
+    /// Returns how the elements are stored.
     pub fn element(&self) -> ElementType {
         self.element
     }
 
-    /// The same elements with the axes in reverse order.
+    /// Returns the same elements with the axes in reverse order.
     pub(super) fn transposed(mut self) -> Self {
         self.shape.reverse();
         self.strides.reverse();
         self
     }
 
-    /// The same elements with axis `order[i]` in place of axis i.
+    /// Returns the same elements with axis `order[i]` in place of axis i.
     pub(super) fn permuted<const N: usize>(mut self, order: [usize; N]) -> Self {
         self.shape = order.map(|axis| self.shape[axis]).to_vec();
         self.strides = order.map(|axis| self.strides[axis]).to_vec();
         self
     }
 
-    /// The same elements under another shape of as many elements; `None` where that would need a copy.
+    /// Returns the same elements under another shape of as many elements; `None` where that would need a copy.
     pub(super) fn reshaped(mut self, shape: &[usize]) -> Option<Self> {
         let count = |shape: &[usize]| shape.iter().product::<usize>();
         if !self.is_contiguous() || count(shape) != count(&self.shape) {
@@ -202,7 +202,7 @@ impl StoredTensor {
         Some(self)
     }
 
-    /// The elements in row-major order.
+    /// Returns the elements in row-major order.
     ///
     /// # Errors
     /// [`Error::NotFloat`] for integers, [`Error::NotFinite`] for a NaN or an infinity.
@@ -294,7 +294,7 @@ impl StoredTensor {
     }
 }
 
-/// Strides of a row-major tensor.
+/// Returns the strides of a row-major tensor.
 pub(super) fn contiguous_strides(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1usize; shape.len()];
     for axis in (1..shape.len()).rev() {
@@ -303,7 +303,7 @@ pub(super) fn contiguous_strides(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// Sixteen-bit elements to `f32`, a block at a time so that the vector instructions of `half` apply.
+/// Converts sixteen-bit elements to `f32`, a block at a time so that the vector instructions of `half` apply.
 fn widen(bytes: &[u8], values: &mut Vec<f32>, convert: impl Fn(&[u16], &mut [f32])) {
     const BLOCK: usize = 1024;
     let (elements, _) = bytes.as_chunks::<2>();

@@ -9,18 +9,13 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use zip::CompressionMethod;
 use zip::read::ZipArchive;
 
+use super::container::{Container, TORCH_STREAM, container};
 use super::error::{Error, Result};
-use super::recognize;
 use super::tensor::{Bytes, ElementType, StoredTensor, TensorTable};
+use super::zip::locate;
 use crate::pickle::{Handle, Pickle, PickleError, Value};
-
-/// First pickle of a file from before PyTorch 1.6: the integer 0x1950a86a20f9469cfc6c.
-pub(super) const LEGACY_MAGIC: [u8; 15] = [
-    0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, b'.',
-];
 
 /// Attributes of all modules of a TorchScript archive; RN50x64 has about 10,000.
 const MAX_ATTRIBUTES: usize = 1_000_000;
@@ -43,14 +38,14 @@ impl TorchArchive {
     /// A file that is neither, is cut short, is compressed or big-endian, or whose pickle is malformed.
     pub fn open(path: &Path) -> Result<Self> {
         let file = Bytes::map(path)?;
-        match recognize::container(&file)? {
-            recognize::Container::Torch => Self::from_bytes(file),
-            recognize::Container::Safetensors => Err(Error::not_a_checkpoint(
+        match container(&file)? {
+            Container::Torch => Self::from_bytes(file),
+            Container::Safetensors => Err(Error::not_a_checkpoint(
                 path,
                 "a safetensors file",
                 "expected a PyTorch file",
             )),
-            recognize::Container::Npz => Err(Error::not_a_checkpoint(
+            Container::Npz => Err(Error::not_a_checkpoint(
                 path,
                 "an archive of NumPy arrays",
                 "expected a PyTorch file",
@@ -59,19 +54,19 @@ impl TorchArchive {
     }
 
     pub(super) fn from_bytes(file: Arc<Bytes>) -> Result<Self> {
-        if file.starts_with(&LEGACY_MAGIC) {
+        if file.starts_with(&TORCH_STREAM) {
             Self::open_legacy(file)
         } else {
             Self::open_zip(file)
         }
     }
 
-    /// The saved object.
+    /// Returns the saved object.
     pub fn pickle(&self) -> &Pickle {
         &self.pickle
     }
 
-    /// The tensors of a model or of a training checkpoint under their own names.
+    /// Returns the tensors of a model or of a training checkpoint under their own names.
     ///
     /// A TorchScript module gives its parameters and buffers as `state_dict()` would; a `dict` with the key
     /// `state_dict` gives that entry; any other `dict` gives its tensors. What is not a tensor is skipped.
@@ -103,13 +98,13 @@ impl TorchArchive {
         Ok(table)
     }
 
-    /// Whether the file was written by `torch.jit.save`.
+    /// Returns whether the file was written by `torch.jit.save`.
     pub fn is_script_module(&self) -> bool {
         self.class_of(self.pickle.root())
             .is_some_and(|module| module.starts_with("__torch__"))
     }
 
-    /// The tensor called `name` (for messages) behind a handle of [`Self::pickle`]; `None` for another value.
+    /// Returns the tensor called `name` (for messages) behind a handle of [`Self::pickle`]; `None` for another value.
     ///
     /// # Errors
     /// [`Error::Damaged`] for a tensor whose storage is missing or too short.
@@ -177,7 +172,7 @@ impl TorchArchive {
         )
     }
 
-    /// Tensors among the attributes of a module and of the modules below it, depth first.
+    /// Collects the tensors among the attributes of a module and of the modules below it, depth first.
     fn collect_modules(&self, root: Handle, table: &mut TensorTable) -> Result<()> {
         let mut pending = vec![(root, String::new())];
         let mut visited = 0;
@@ -204,7 +199,7 @@ impl TorchArchive {
         Ok(())
     }
 
-    /// Module path of an object's class.
+    /// Returns the module path of an object's class.
     fn class_of(&self, handle: Handle) -> Option<&str> {
         match self.pickle.value(handle) {
             Value::Object(object) => Some(&self.pickle.global(object.callable)?.module),
@@ -290,7 +285,7 @@ impl TorchArchive {
 
     fn open_legacy(file: Arc<Bytes>) -> Result<Self> {
         let path = file.path.clone();
-        let mut position = LEGACY_MAGIC.len();
+        let mut position = TORCH_STREAM.len();
         let mut next = || {
             let rest = file.get(position..).unwrap_or_default();
             let pickle = Pickle::parse(rest).map_err(malformed_pickle(&path))?;
@@ -343,32 +338,6 @@ fn malformed_pickle(path: &Path) -> impl FnOnce(PickleError) -> Error {
     move |error| Error::damaged(&path, error.to_string())
 }
 
-/// Byte range of an entry of a zip archive, which must be stored without compression.
-pub(super) fn locate(
-    archive: &mut ZipArchive<Cursor<&[u8]>>,
-    index: usize,
-    name: &str,
-    path: &Path,
-) -> Result<Range<usize>> {
-    let entry = archive.by_index_raw(index).map_err(|error| {
-        Error::damaged(path, format!("its zip entry {name} is broken ({error})"))
-    })?;
-    if entry.compression() != CompressionMethod::Stored {
-        return Err(Error::unsupported(
-            path,
-            format!("the compressed entry {name}"),
-            "use the file as torch.save or numpy.savez wrote it: both leave it as it is",
-        ));
-    }
-    entry
-        .data_start()
-        .and_then(|start| {
-            let start = usize::try_from(start).ok()?;
-            Some(start..start.checked_add(usize::try_from(entry.size()).ok()?)?)
-        })
-        .ok_or_else(|| Error::damaged(path, format!("its zip entry {name} is misplaced")))
-}
-
 /// What a pickle says about a storage.
 struct Storage {
     key: String,
@@ -399,7 +368,7 @@ fn parse_storage(pickle: &Pickle, handle: Handle) -> Option<Storage> {
     })
 }
 
-/// Element type of every storage that a pickle names.
+/// Returns the element type of every storage that a pickle names.
 fn storage_elements(pickle: &Pickle) -> HashMap<String, ElementType> {
     pickle
         .handles()

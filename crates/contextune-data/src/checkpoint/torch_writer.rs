@@ -34,7 +34,7 @@ struct Storage {
 }
 
 impl TorchWriter {
-    /// Nothing yet; all tensors will have this precision.
+    /// Starts a file without tensors; all that are added will have this precision.
     pub fn new(precision: Precision) -> Self {
         Self {
             precision,

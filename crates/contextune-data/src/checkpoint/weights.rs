@@ -7,8 +7,8 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::error::{Error, Result};
+use super::parameters;
 use super::tensor::{StoredTensor, TensorTable};
-use super::{openai, parameters};
 use crate::architecture::ModelConfig;
 
 /// All weights of one model, read from the file one tensor at a time.
@@ -53,7 +53,7 @@ pub(super) enum Axes {
 }
 
 impl Source {
-    /// As it is, under one name.
+    /// Finds a weight under one name, its axes unchanged.
     pub(super) fn named(name: impl Into<String>) -> Self {
         Self {
             names: vec![name.into()],
@@ -94,7 +94,7 @@ impl Weights {
                 .collect::<Result<_>>()?;
             tensors.insert(name, Weight { shape, parts });
         }
-        match table.keys().find(|name| !openai::is_no_weight(name)) {
+        match table.keys().find(|name| !is_no_weight(name)) {
             Some(name) => Err(Error::UnknownTensor {
                 path: path.to_owned(),
                 name: name.clone(),
@@ -106,17 +106,17 @@ impl Weights {
         }
     }
 
-    /// The names, sorted.
+    /// Returns the names, sorted.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Shape of a weight; `[]` for `logit_scale`. `None` where the architecture has no such weight.
+    /// Returns the shape of a weight; `[]` for `logit_scale`. `None` where the architecture has no such weight.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|weight| &*weight.shape)
     }
 
-    /// The elements of a weight in row-major order. Half, bfloat16 and double precision become `f32`.
+    /// Returns the elements of a weight in row-major order. Half, bfloat16 and double precision become `f32`.
     ///
     /// # Errors
     /// [`Error::MissingTensor`] where the architecture has no such weight, [`Error::NotFinite`] for a NaN or an
@@ -165,6 +165,19 @@ impl Weights {
     }
 }
 
+/// Returns whether a tensor of a published file is no weight: counters, index and mask buffers, OpenAI's three sizes.
+fn is_no_weight(name: &str) -> bool {
+    is_openai_size(name)
+        || ["num_batches_tracked", "position_ids", "attn_mask"]
+            .iter()
+            .any(|buffer| name.rsplit('.').next() == Some(buffer))
+}
+
+/// Returns whether the name is one of the three integers that only OpenAI's files have beside the weights.
+pub(super) fn is_openai_size(name: &str) -> bool {
+    matches!(name, "input_resolution" | "context_length" | "vocab_size")
+}
+
 /// Brings one stored tensor to the shape that the model needs.
 fn take_part(
     path: &Path,
@@ -206,7 +219,7 @@ fn take_part(
     }
 }
 
-/// Whether neighbouring axes of `stored` can be joined to `expected`.
+/// Returns whether neighbouring axes of `stored` can be joined to `expected`.
 fn joins(stored: &[usize], expected: &[usize]) -> bool {
     let mut stored = stored.iter().copied().filter(|&size| size != 1);
     let each = expected.iter().filter(|&&size| size != 1).all(|&size| {

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::class_names;
+use super::dataset::{Dataset, DatasetKind, Example, Input};
 use super::error::{DataError, DataWarning, Result};
 use super::folder_reader::{Classes, Listing, Reader, name_of};
-use super::published::{CleanUps, PublishedDataset};
 use super::python_random::PythonRandom;
-use super::{Dataset, DatasetKind, Example, Input, Split, class_names};
+use super::split::Split;
 
 pub(super) fn open(root: &Path, seed: u64) -> Result<Dataset> {
     let mut reader = Reader::default();
@@ -49,51 +50,8 @@ pub(super) fn open(root: &Path, seed: u64) -> Result<Dataset> {
     Ok(dataset)
 }
 
-/// The class folders of a published data set whose split file is not there: split by the seed, under published names.
-pub(super) fn open_published(
-    folder: &Path,
-    published: &'static PublishedDataset,
-    clean_ups: &CleanUps,
-    seed: u64,
-) -> Result<Dataset> {
-    let root = published.pictures(folder);
-    let mut reader = Reader::default();
-    let listing = reader.list(&root)?;
-    let mut classes = reader.classes(&root, &listing)?;
-    for left_out in clean_ups.left_out {
-        classes.remove(*left_out);
-    }
-    require_pictures(&root, &classes)?;
-    // As published, the order of folders decides the labels, not that of names.
-    let folders: Vec<String> = classes.keys().cloned().collect();
-    let class_names: Vec<String> = folders
-        .iter()
-        .map(|folder| clean_ups.class_name(folder).to_owned())
-        .collect();
-    class_names::check(&root.display().to_string(), &class_names)?;
-    let splits = split_by_seed(classes, seed);
-    let [train, val, test] = splits.map(|classes| labelled(classes, &folders));
-    reader.warnings.push(DataWarning::NoSplitFile {
-        file: published.split_file(),
-        seed,
-    });
-    Ok(Dataset {
-        root,
-        kind: DatasetKind::ClassFolders,
-        published: Some(published),
-        class_names,
-        train,
-        val,
-        test,
-        features: None,
-        // They are of the published split.
-        few_shot_files: None,
-        warnings: reader.into_warnings(),
-    })
-}
-
-/// The pictures with their labels; `folders` is sorted and holds every class.
-fn labelled(classes: Classes, folders: &[String]) -> Vec<Example> {
+/// Returns the pictures with their labels; `folders` is sorted and holds every class.
+pub(super) fn labelled(classes: Classes, folders: &[String]) -> Vec<Example> {
     let mut examples = Vec::new();
     for (folder, pictures) in classes {
         if let Ok(label) = folders.binary_search(&folder) {
@@ -106,8 +64,8 @@ fn labelled(classes: Classes, folders: &[String]) -> Vec<Example> {
     examples
 }
 
-/// The folders that are splits and not classes: `train`, `val` and `test` in any case, if one of them holds class
-/// folders. A class may well be called "train".
+/// Returns the folders that are splits and not classes: `train`, `val` and `test` in any case, if one of them holds
+/// class folders. A class may well be called "train".
 fn split_folders(here: &Listing) -> Result<Vec<(Split, PathBuf)>> {
     let mut found = Vec::new();
     let mut any_holds_classes = false;
@@ -140,7 +98,7 @@ fn split_folders(here: &Listing) -> Result<Vec<(Split, PathBuf)>> {
         .collect())
 }
 
-/// Every class name, sorted.
+/// Returns every class name, sorted.
 fn names<'a>(root: &Path, splits: impl IntoIterator<Item = &'a Classes>) -> Result<Vec<String>> {
     let names: BTreeSet<&String> = splits
         .into_iter()
@@ -151,7 +109,8 @@ fn names<'a>(root: &Path, splits: impl IntoIterator<Item = &'a Classes>) -> Resu
     Ok(names)
 }
 
-fn require_pictures(folder: &Path, classes: &Classes) -> Result<()> {
+/// Refuses classes without a picture.
+pub(super) fn require_pictures(folder: &Path, classes: &Classes) -> Result<()> {
     let without: Vec<String> = classes
         .iter()
         .filter(|(_, pictures)| pictures.is_empty())
@@ -166,8 +125,9 @@ fn require_pictures(folder: &Path, classes: &Classes) -> Result<()> {
     }
 }
 
-/// The rule that [`super::open`] promises: 50/20/30 in each class, as CoOp's `read_and_split_data` on sorted lists.
-fn split_by_seed(classes: Classes, seed: u64) -> [Classes; 3] {
+/// Splits by the rule that [`super::open`] documents: 50/20/30 in each class, as CoOp's `read_and_split_data` on sorted
+/// lists.
+pub(super) fn split_by_seed(classes: Classes, seed: u64) -> [Classes; 3] {
     let mut random = PythonRandom::new(seed);
     let mut splits: [Classes; 3] = Default::default();
     for (name, mut pictures) in classes {
@@ -182,7 +142,7 @@ fn split_by_seed(classes: Classes, seed: u64) -> [Classes; 3] {
     splits
 }
 
-/// Python's `round(0.5 * n)`, `round(0.2 * n)` and the rest; at least one to train on, then one to test on.
+/// Returns Python's `round(0.5 * n)`, `round(0.2 * n)` and the rest, but at least one to train on, then one to test on.
 fn split_sizes(n: usize) -> [usize; 3] {
     let train = n / 2 + usize::from(n % 4 == 3); // halves round to even
     let train = train.max(n.min(1));
@@ -192,7 +152,7 @@ fn split_sizes(n: usize) -> [usize; 3] {
 }
 
 impl Reader {
-    /// Class names and the classes of each split, where folders say which picture is in which.
+    /// Returns class names and the classes of each split, where folders say which picture is in which.
     fn given_splits(
         &mut self,
         root: &Path,
@@ -239,6 +199,7 @@ impl Reader {
     }
 }
 
+/// Says that a folder holds pictures where class folders belong.
 pub(super) fn no_class_folders(folder: &Path) -> DataError {
     DataError::NotADataset {
         path: folder.to_owned(),

@@ -7,11 +7,12 @@ use std::io::Read;
 use std::path::Path;
 
 use super::error::{DataError, DataWarning, Result};
+use crate::text::class_words;
 
 /// Longest list of classes that is read; that of ImageNet-21k is a tenth.
 const MAX_LIST_BYTES: u64 = 8 << 20;
 
-/// Class names from what a user types: a file with one name a line, or names separated by commas.
+/// Reads class names from what a user types: a file with one name a line, or names separated by commas.
 ///
 /// An argument that names a file is read as one; a name in a file may contain commas. Where every line starts with a
 /// WordNet id, as in the `classnames.txt` of ImageNet ("n01440764 tench"), the id is left out and two classes may have one
@@ -62,7 +63,7 @@ pub fn class_list(argument: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The lines of a list without outer blanks, and without blank lines at its end.
+/// Returns the lines of a list without outer blanks, and without blank lines at its end.
 pub(super) fn read_lines(path: &Path) -> Result<Vec<String>> {
     Ok(lines(&read_list(path)?))
 }
@@ -88,20 +89,20 @@ fn read_list(path: &Path) -> Result<String> {
     })
 }
 
-/// Whether a folder or the start of a line is named as ImageNet's classes are: `n` and eight digits.
+/// Returns whether a folder or the start of a line is named as ImageNet's classes are: `n` and eight digits.
 pub(super) fn is_wordnet_id(text: &str) -> bool {
     text.strip_prefix('n')
         .is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// The rest of a line that starts with a WordNet id.
+/// Returns the rest of a line that starts with a WordNet id.
 fn without_wordnet_id(line: &str) -> Option<&str> {
     let (id, name) = line.split_once(' ')?;
     is_wordnet_id(id).then_some(name.trim())
 }
 
-/// The names by which results tell the classes apart: a name that several classes have is followed by the label of each, as
-/// in "sunglasses (837)".
+/// Returns the names by which results tell the classes apart: a name that several classes have is followed by the label
+/// of each, as in "sunglasses (837)".
 pub fn distinct_names(class_names: &[String]) -> Vec<String> {
     let mut classes_of: HashMap<&str, usize> = HashMap::with_capacity(class_names.len());
     for name in class_names {
@@ -139,13 +140,13 @@ pub(super) fn check_published(source_name: &str, names: &[String]) -> Result<Opt
     Ok((!names.is_empty()).then_some(DataWarning::SameNames { names }))
 }
 
-/// Every name that gives the prompt of an earlier one, behind that one.
+/// Returns every name that gives the same prompt as an earlier one, as (earlier, later).
 fn equal_names<'a>(source_name: &str, names: &'a [String]) -> Result<Vec<(&'a str, &'a str)>> {
     let mut seen: HashMap<String, &str> = HashMap::with_capacity(names.len());
     let mut equal = Vec::new();
     for (index, name) in names.iter().enumerate() {
-        // As prompts see it: `_` becomes a space, the tokenizer lowers case and joins blanks.
-        let spoken = name.replace('_', " ").to_lowercase();
+        // As a model reads it: the tokenizer lowers case and joins blanks.
+        let spoken = class_words(name).to_lowercase();
         let spoken = spoken.split_whitespace().collect::<Vec<_>>().join(" ");
         if spoken.is_empty() {
             return Err(DataError::NoName {

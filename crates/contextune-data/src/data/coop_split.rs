@@ -6,8 +6,10 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::dataset::{Dataset, DatasetKind, Example, Input};
 use super::error::{DataError, Result};
-use super::{Dataset, DatasetKind, Example, Input, class_names, few_shot_file, published};
+use super::published::table;
+use super::{class_names, few_shot_file};
 
 /// The JSON of a split file: relative path, label, class name.
 #[derive(Deserialize)]
@@ -17,7 +19,7 @@ struct Lists {
     test: Vec<(String, usize, String)>,
 }
 
-/// The split file in a folder, if it has one.
+/// Returns the split file in a folder, if it has one.
 pub(super) fn find(folder: &Path) -> Result<Option<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(DataError::io(folder))? {
@@ -62,7 +64,7 @@ pub(super) fn open(folder: &Path, split_file: &Path) -> Result<Dataset> {
     let file_name = split_file.file_name().unwrap_or_default();
     let dataset = Dataset {
         kind: DatasetKind::CoopSplit,
-        published: published::of_split_file(&file_name.to_string_lossy()),
+        published: table::of_split_file(&file_name.to_string_lossy()),
         class_names,
         train: examples(&lists.train)?,
         val: examples(&lists.val)?,
@@ -111,8 +113,8 @@ fn read_class_names(path: &Path, lists: &Lists) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The folder that the listed paths are relative to: the first that has the first picture of any split. A data set of
-/// one's own may have its pictures where any published one has them.
+/// Returns the folder that the listed paths are relative to: the first that has the first picture of any split. A data
+/// set of one's own may have its pictures where any published one has them.
 fn find_pictures(folder: &Path, path: &Path, lists: &Lists) -> Result<PathBuf> {
     let first_pictures: Vec<&String> = [&lists.train, &lists.val, &lists.test]
         .into_iter()
@@ -124,7 +126,7 @@ fn find_pictures(folder: &Path, path: &Path, lists: &Lists) -> Result<PathBuf> {
             what: "it lists no pictures".to_owned(),
         });
     };
-    let picture_folders = published::picture_folders();
+    let picture_folders = table::picture_folders();
     for below in &picture_folders {
         let root = folder.join(below);
         for listed in &first_pictures {
@@ -143,7 +145,7 @@ fn find_pictures(folder: &Path, path: &Path, lists: &Lists) -> Result<PathBuf> {
     })
 }
 
-/// A listed path, if it stays below the folder it is relative to.
+/// Checks that a listed path stays below the folder that it is relative to.
 pub(super) fn checked<'a>(path: &Path, listed: &'a str) -> Result<&'a Path> {
     let relative = Path::new(listed);
     let mut parts = relative.components().peekable();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::Split;
+use super::split::Split;
 
 /// Result of this module.
 pub type Result<T> = std::result::Result<T, DataError>;
@@ -163,7 +163,7 @@ pub enum DataError {
         what: String,
     },
     /// A tensor or text that a features file needs is not there.
-    #[error("{} is not a features file: it has no {missing} (it has {}); write one with `contextune encode --data`", path.display(), if found.is_empty() { "nothing".into() } else { found.join(", ") })]
+    #[error("{} is not a features file: it has no {missing} (it has {}); encode a data set to write one", path.display(), if found.is_empty() { "nothing".into() } else { found.join(", ") })]
     MissingEntry {
         /// The file.
         path: PathBuf,
@@ -389,7 +389,7 @@ fn quoted(names: &[String]) -> String {
     shortened(&quoted)
 }
 
-/// The first names and how many more there are: a data set may have thousands of classes.
+/// Lists the first names and how many more there are: a data set may have thousands of classes.
 pub(super) fn shortened(items: &[String]) -> String {
     const SHOWN: usize = 8;
     match items.len().saturating_sub(SHOWN) {

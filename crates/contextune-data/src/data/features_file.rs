@@ -15,7 +15,6 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use half::{bf16, f16};
 use memmap2::Mmap;
@@ -23,9 +22,11 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
 
-use super::error::{DataError, Result};
-use super::published::{self, PublishedDataset};
-use super::{DataWarning, Dataset, DatasetKind, Example, Input, Split, class_names};
+use super::class_names;
+use super::error::{DataError, DataWarning, Result};
+use super::folder_reader::is_picture;
+use super::published::table::{PublishedDataset, of_name};
+use super::split::Split;
 use crate::files::{self, numbers, read_numbers};
 
 pub(super) const IMAGE_FEATURES: &str = "image_features";
@@ -144,9 +145,7 @@ impl FeaturesFile {
         let class_names: Vec<String> = contents
             .json(CLASS_NAMES)?
             .ok_or_else(|| contents.missing("metadata entry classnames"))?;
-        let published = contents
-            .text(DATASET)
-            .and_then(|name| published::of_name(name));
+        let published = contents.text(DATASET).and_then(|name| of_name(name));
         let source_name = path.display().to_string();
         let mut warnings = Vec::new();
         match published {
@@ -200,32 +199,32 @@ impl FeaturesFile {
         Ok(file)
     }
 
-    /// Number of rows, N.
+    /// Returns the number of rows, N.
     pub fn rows(&self) -> usize {
         self.labels.len()
     }
 
-    /// Width of a feature, D: the joint embedding size of the model that made the file.
+    /// Returns the width of a feature, D: the joint embedding size of the model that made the file.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Class names by label.
+    /// Returns the class names by label.
     pub fn class_names(&self) -> &[String] {
         &self.class_names
     }
 
-    /// Label of each row.
+    /// Returns the label of each row.
     pub fn labels(&self) -> &[usize] {
         &self.labels
     }
 
-    /// Split of a row; train if the file does not say.
+    /// Returns the split of a row; train if the file does not say.
     ///
     /// # Panics
     /// If the file has no such row.
@@ -236,7 +235,7 @@ impl FeaturesFile {
             .map_or(Split::Train, |splits| splits[row])
     }
 
-    /// View of a row: 0 for the picture itself, other numbers for augmented views.
+    /// Returns the view of a row: 0 for the picture itself, other numbers for augmented views.
     ///
     /// # Panics
     /// If the file has no such row.
@@ -245,8 +244,8 @@ impl FeaturesFile {
         self.views.as_ref().map_or(0, |views| views.by_row[row])
     }
 
-    /// The rows of the picture whose view 0 is `row`, by view, `row` first. The k-th row of a split and view belongs to
-    /// the k-th picture of that split.
+    /// Returns the rows of the picture whose view 0 is `row`, by view, `row` first. The k-th row of a split and view
+    /// belongs to the k-th picture of that split.
     pub fn views_of(&self, row: usize) -> Vec<usize> {
         self.views
             .as_ref()
@@ -254,22 +253,27 @@ impl FeaturesFile {
             .unwrap_or_else(|| vec![row])
     }
 
-    /// Path of the picture behind each row, if the file says so.
+    /// Returns the path of the picture behind each row, if the file says so.
     pub fn paths(&self) -> Option<&[String]> {
         self.paths.as_deref()
     }
 
-    /// Fingerprint of the backbone that made the features, if the file says so.
+    /// Returns the fingerprint of the backbone that made the features, if the file says so.
     pub fn fingerprint(&self) -> Option<&str> {
         self.fingerprint.as_deref()
     }
 
-    /// The published data set that was encoded, if the file says so.
+    /// Returns the published data set that was encoded, if the file says so.
     pub fn published(&self) -> Option<&'static PublishedDataset> {
         self.published
     }
 
-    /// Features of some rows, one after another: `[rows.len(), D]`, row-major.
+    /// Returns what its user should know, though the file can be used.
+    pub fn warnings(&self) -> &[DataWarning] {
+        &self.warnings
+    }
+
+    /// Reads the features of some rows, one after another: `[rows.len(), D]`, row-major.
     ///
     /// # Panics
     /// If the file has no such row.
@@ -368,33 +372,6 @@ impl FeaturesFile {
     }
 }
 
-/// A features file as a data set.
-pub(super) fn open_dataset(path: &Path) -> Result<Dataset> {
-    let file = FeaturesFile::open(path)?;
-    let mut splits: [Vec<Example>; 3] = Default::default();
-    for (row, &label) in file.labels.iter().enumerate() {
-        if file.view(row) == 0 {
-            splits[file.split(row) as usize].push(Example {
-                input: Input::FeatureRow(row),
-                label,
-            });
-        }
-    }
-    let [train, val, test] = splits;
-    Ok(Dataset {
-        root: path.to_owned(),
-        kind: DatasetKind::FeaturesFile,
-        published: file.published,
-        class_names: file.class_names.clone(),
-        train,
-        val,
-        test,
-        warnings: file.warnings.clone(),
-        features: Some(Arc::new(file)),
-        few_shot_files: None,
-    })
-}
-
 fn map(file: &File, path: &Path) -> Result<Mmap> {
     let metadata = file.metadata().map_err(DataError::io(path))?;
     if metadata.len() == 0 {
@@ -403,7 +380,7 @@ fn map(file: &File, path: &Path) -> Result<Mmap> {
     files::map(file).map_err(DataError::io(path))
 }
 
-/// What is wrong with bytes that do not hold a safetensors file.
+/// Says what is wrong with bytes that do not hold a safetensors file.
 fn unreadable(path: &Path, bytes: &[u8], error: &safetensors::SafeTensorError) -> DataError {
     if bytes.get(8) == Some(&b'{') {
         return DataError::Damaged {
@@ -422,7 +399,7 @@ fn unreadable(path: &Path, bytes: &[u8], error: &safetensors::SafeTensorError) -
             advice: "for a CoOp split file, give the folder that holds it",
         };
     }
-    if super::is_picture(path) {
+    if is_picture(path) {
         return not_features(path, "a picture");
     }
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(&[0x1f, 0x8b]) {
@@ -473,7 +450,7 @@ impl Contents<'_> {
         self.text(key).map(parse).transpose()
     }
 
-    /// A column of integers below `end`, which are each `meaning`.
+    /// Reads a column of integers below `end`, which are each `meaning`.
     fn integers(
         &self,
         name: &str,

@@ -11,7 +11,8 @@ use super::error::{DataError, Result};
 use super::features_file::{
     CLASS_NAMES, DATASET, FINGERPRINT, FeaturesFile, IMAGE_FEATURES, LABELS, PATHS, SPLIT, VIEW,
 };
-use super::{PublishedDataset, Split};
+use super::published::table::PublishedDataset;
+use super::split::Split;
 use crate::files;
 
 /// What a features file will hold.
@@ -178,7 +179,7 @@ fn write_contents(file: &File, header: &[u8], tensors: &[NamedTensor]) -> std::i
     buffered.flush()
 }
 
-/// The JSON header, padded so that the data starts at a multiple of 8 bytes.
+/// Returns the JSON header, padded so that the data starts at a multiple of 8 bytes.
 fn header(
     path: &Path,
     tensors: &[NamedTensor],

@@ -1,7 +1,10 @@
 //! Few-shot sampling exactly as the published protocol: the same seed draws the same examples.
 
+use super::dataset::{Dataset, Example};
+use super::error::{DataError, DataWarning, Result};
+use super::few_shot_file;
 use super::python_random::PythonRandom;
-use super::{DataError, DataWarning, Dataset, Example, Result, Split, few_shot_file};
+use super::split::Split;
 
 /// Validation examples of a class, at most; the protocol's constant.
 const MAX_VALIDATION_SHOTS: usize = 4;
@@ -57,7 +60,7 @@ impl Dataset {
         Ok(Dataset { warnings, ..drawn })
     }
 
-    /// Examples of train and val, drawn by the seed.
+    /// Draws examples of train and val by the seed.
     fn sample(&self, shots: usize, seed: u64) -> (Vec<Example>, Vec<Example>) {
         let mut random = PythonRandom::new(seed);
         let classes = self.class_names.len();

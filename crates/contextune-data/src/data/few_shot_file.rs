@@ -8,8 +8,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::dataset::{Dataset, Example};
 use super::error::{DataError, Result};
-use super::{Dataset, Example, Split};
+use super::split::Split;
 use crate::pickle::{Handle, Pickle, Value};
 
 /// The folder of such files in a data set's folder.
@@ -18,13 +19,13 @@ pub(super) const FOLDER: &str = "split_fewshot";
 /// Largest file that is read; 16 pictures of each class of ImageNet take a twentieth.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// The sample that a data set's folder has for these shots and this seed.
+/// Returns the sample that a data set's folder has for these shots and this seed.
 pub(super) fn find(folder: &Path, shots: usize, seed: u64) -> Option<PathBuf> {
     let path = folder.join(format!("shot_{shots}-seed_{seed}.pkl"));
     path.is_file().then_some(path)
 }
 
-/// The examples of `dataset` that the file lists, in its order: train and val.
+/// Returns the examples of `dataset` that the file lists, in its order: train and val.
 pub(super) fn read(
     path: &Path,
     dataset: &Dataset,
@@ -72,7 +73,7 @@ struct Sample<'a> {
 }
 
 impl Sample<'_> {
-    /// The examples under the key of a split.
+    /// Returns the examples under the key of a split.
     fn examples(&self, split: Split) -> Checked<Vec<Example>> {
         let list = self
             .pickle
@@ -113,7 +114,7 @@ impl Sample<'_> {
         Ok(examples)
     }
 
-    /// Path and label of a `Datum`, whose class must be that of the label.
+    /// Reads path and label of a `Datum`, whose class must be that of the label.
     fn datum(&self, datum: Handle) -> Checked<(&str, usize)> {
         let attribute = |name: &str| {
             let attributes = self.pickle.attributes(datum).unwrap_or_default();
@@ -149,7 +150,7 @@ impl Sample<'_> {
         }
     }
 
-    /// What a value is that should be a `Datum`.
+    /// Describes a value that should be a `Datum`.
     fn kind(&self, handle: Handle) -> String {
         match (self.pickle.call(handle), self.pickle.value(handle)) {
             (Some((global, _)), _) => format!("a {}.{}", global.module, global.name),
@@ -159,7 +160,7 @@ impl Sample<'_> {
     }
 }
 
-/// The example whose name is the longest end of a path of another machine.
+/// Returns the example whose name is the longest end of a path of another machine.
 fn below_the_pictures<'a>(
     listed: &str,
     by_name: &HashMap<String, &'a Example>,

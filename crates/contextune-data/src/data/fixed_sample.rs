@@ -1,10 +1,13 @@
-//! Samples that are the same for every seed of a run: so many examples of all classes together, and validation examples to
-//! learn from as well.
+//! Samples that are the same for every seed of a run: N examples of all classes together. And validation examples as
+//! further training examples.
 
 use std::collections::HashSet;
 
+use super::dataset::{Dataset, Example};
+use super::error::{DataError, DataWarning, Result};
+use super::published::table::PublishedDataset;
 use super::python_random::PythonRandom;
-use super::{DataError, DataWarning, Dataset, Example, PublishedDataset, Result, Split};
+use super::split::Split;
 
 /// The sample of a data set is drawn by this seed, whatever that of the run.
 const SEED: u64 = 1;
@@ -53,7 +56,7 @@ impl Dataset {
         Ok(sample)
     }
 
-    /// The same examples with val moved behind train.
+    /// Moves the validation examples behind the training examples.
     ///
     /// # Errors
     /// As [`Self::require_own_val`]: what is measured on must not be learned from.
@@ -64,7 +67,7 @@ impl Dataset {
         Ok(self)
     }
 
-    /// That there are validation examples, none of which is a test example: settings may be chosen by them.
+    /// Checks that settings may be chosen by the validation examples: there are some, and none is a test example.
     ///
     /// # Errors
     /// [`DataError::NoVal`], [`DataError::ValIsTest`].
@@ -77,7 +80,7 @@ impl Dataset {
         }
     }
 
-    /// Validation examples that are no test examples under another name or in another row.
+    /// Returns the validation examples that are no test examples under another name or in another row.
     fn own_val(&self) -> Vec<&Example> {
         if self
             .published

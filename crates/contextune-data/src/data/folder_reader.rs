@@ -6,7 +6,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::{DataError, DataWarning, Result};
-use super::is_picture;
+
+/// Extensions of the pictures that can be decoded, in lower case.
+const PICTURE_EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
+
+/// Returns whether a file's extension is one of a picture that can be decoded, in any case.
+pub fn is_picture(path: &Path) -> bool {
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| {
+            PICTURE_EXTENSIONS
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(extension))
+        })
+}
 
 /// Pictures by the name of their class folder, in the order of names.
 pub(super) type Classes = BTreeMap<String, Vec<PathBuf>>;
@@ -27,7 +40,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// The visible folders and pictures in `folder`; links are followed.
+    /// Lists the visible folders and pictures in `folder`; links are followed.
     pub(super) fn list(&mut self, folder: &Path) -> Result<Listing> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(folder).map_err(DataError::io(folder))? {
@@ -58,7 +71,7 @@ impl Reader {
         Ok(listing)
     }
 
-    /// The pictures at any depth below each class folder; those beside them belong to no class.
+    /// Lists the pictures at any depth below each class folder; those beside them belong to no class.
     pub(super) fn classes(&mut self, parent: &Path, listing: &Listing) -> Result<Classes> {
         self.ignore_all(&listing.pictures);
         let mut classes = Classes::new();
@@ -72,8 +85,8 @@ impl Reader {
         Ok(classes)
     }
 
-    /// Every folder is read once and none above `folder`, however links are laid: loops end, and a web of links does
-    /// not multiply pictures.
+    /// Lists the pictures at any depth. Every folder is read once and none above `folder`, however links are laid:
+    /// loops end, and a web of links does not multiply pictures.
     fn pictures_below(&mut self, parent: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
         let real = |path: &Path| fs::canonicalize(path).map_err(DataError::io(path));
         let mut read: HashSet<PathBuf> = real(parent)?.ancestors().map(Path::to_owned).collect();
@@ -114,7 +127,7 @@ pub(super) fn name_of(path: &Path) -> &OsStr {
     path.file_name().unwrap_or_default()
 }
 
-/// What file managers and archives leave behind.
+/// Returns whether file managers or archives leave such a name behind.
 fn is_hidden(name: &OsStr) -> bool {
     name == "__MACOSX" || name.as_encoded_bytes().starts_with(b".")
 }

@@ -9,14 +9,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
 
-use super::error::shortened;
-use super::{DataWarning, Dataset, FeaturesFile, Input, Split, distinct_names};
+use super::class_names::distinct_names;
+use super::dataset::{Dataset, Input};
+use super::error::{DataWarning, shortened};
+use super::features_file::FeaturesFile;
+use super::split::Split;
 use crate::files;
 use crate::image::{self, DecodeOptions, Format, ImageError, Miniature, PlanarRgb, Preprocess};
 
 /// A class with fewer training or test examples is worth a warning.
 const FEW: usize = 5;
-/// So many times the training examples of the smallest class make the largest one too large.
+/// A largest class with this many times the training examples of the smallest is worth a warning.
 const IMBALANCE: usize = 10;
 
 /// What [`inspect`] found.
@@ -31,7 +34,7 @@ pub struct Inspection {
     /// Examples that are the same or nearly the same: pictures by how they look, features by their values. First those in
     /// several splits, then those in several classes.
     pub copies: Vec<Copies>,
-    /// What its user should do something about.
+    /// Problems that a user should mend, the worst first.
     pub findings: Vec<Finding>,
     /// For each class, small squares of pictures spread over it, as many as were asked for and can be read.
     #[serde(skip)]
@@ -76,9 +79,9 @@ pub struct Unreadable {
 /// The rows of a features file.
 #[derive(Clone, Debug, Serialize)]
 pub struct FeatureFacts {
-    /// How many, further views included.
+    /// Number of rows, further views included.
     pub rows: usize,
-    /// Numbers in each.
+    /// Width of a feature.
     pub width: usize,
     /// Of the model that made them, if the file says so.
     pub fingerprint: Option<String>,
@@ -138,7 +141,7 @@ pub enum Finding {
     Imbalance {
         /// Name and number of training examples of the largest class.
         largest: (String, usize),
-        /// The same of the smallest.
+        /// Name and number of training examples of the smallest class.
         smallest: (String, usize),
     },
 }
@@ -171,7 +174,7 @@ impl fmt::Display for Finding {
             }
             Self::Imbalance { largest, smallest } => write!(
                 f,
-                "{} has {} training examples and {} has {}: the large classes will be favoured; --shots draws equally many of each",
+                "{} has {} training examples and {} has {}: the model will favour the large classes; draw the same number of shots of each",
                 largest.0, largest.1, smallest.0, smallest.1
             ),
         }
@@ -314,7 +317,7 @@ impl<'a> Listed<'a> {
         (seen, unreadable)
     }
 
-    /// For each input whether it is one of `samples` of its class, spread evenly over it.
+    /// Chooses `samples` inputs of each class, spread evenly over it; returns for each input whether it was chosen.
     fn spread(&self, samples: usize) -> Vec<bool> {
         let mut of_class = vec![Vec::new(); self.names.len()];
         for (index, places) in self.places.iter().enumerate() {
@@ -330,7 +333,7 @@ impl<'a> Listed<'a> {
         chosen
     }
 
-    /// The groups that stand in more than one place.
+    /// Returns the groups that stand in more than one place.
     fn copies(&self, groups: impl IntoIterator<Item = Group>) -> Vec<Copies> {
         let mut copies: Vec<Copies> = groups
             .into_iter()
@@ -419,7 +422,7 @@ impl PictureFacts {
     }
 }
 
-/// Pictures by what they show; a picture without a copy is a group of its own.
+/// Groups pictures by what they show; a picture without a copy is a group of its own.
 fn groups_of_pictures(seen: &[Seen]) -> Vec<Group> {
     let mut sets = DisjointSets::new(seen.len());
     let mut first_with: HashMap<blake3::Hash, usize> = HashMap::with_capacity(seen.len());
@@ -462,7 +465,7 @@ fn groups_of_pictures(seen: &[Seen]) -> Vec<Group> {
         .collect()
 }
 
-/// Rows by their values; a row without a copy is a group of its own.
+/// Groups rows by their values; a row without a copy is a group of its own.
 fn groups_of_rows(
     file: &FeaturesFile,
     inputs: &[&Input],
@@ -515,7 +518,7 @@ impl DisjointSets {
         self.smaller[left.max(right)] = left.min(right);
     }
 
-    /// The sets in the order of their smallest numbers, each ascending.
+    /// Returns the sets in the order of their smallest numbers, each ascending.
     fn into_groups(mut self) -> Vec<Vec<usize>> {
         let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for number in 0..self.smaller.len() {
@@ -528,7 +531,7 @@ impl DisjointSets {
     }
 }
 
-/// What to do something about, the worst first.
+/// Lists what a user should mend, the worst first.
 fn findings(inspection: &Inspection) -> Vec<Finding> {
     let mut findings = Vec::new();
     let unreadable = inspection

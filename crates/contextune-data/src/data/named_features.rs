@@ -35,12 +35,12 @@ pub struct NamedRows {
 }
 
 impl NamedRows {
-    /// The rows one after another, `[names, width]` in row-major order.
+    /// Returns the rows one after another, `[names, width]` in row-major order.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// The row of each name.
+    /// Returns the row of each name.
     pub fn places(&self) -> HashMap<&str, usize> {
         let rows = self.names.iter().enumerate();
         rows.map(|(row, name)| (name.as_str(), row)).collect()

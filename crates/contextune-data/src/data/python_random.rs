@@ -6,7 +6,7 @@ use rand_mt::Mt;
 pub(super) struct PythonRandom(Mt);
 
 impl PythonRandom {
-    /// `random.seed(seed)`
+    /// Seeds the generator, as `random.seed(seed)`.
     pub(super) fn new(seed: u64) -> Self {
         let [low, high] = [seed as u32, (seed >> 32) as u32];
         // CPython's key is the integer's 32-bit digits, lowest first, without leading zeros but at least one.
@@ -14,7 +14,7 @@ impl PythonRandom {
         Self(Mt::new_with_key([low, high].into_iter().take(digits)))
     }
 
-    /// `random.sample(range(n), k)`: `k` different indices below `n`, in the order drawn. Needs `k <= n`.
+    /// Draws as `random.sample(range(n), k)`: `k` different indices below `n`, in the order drawn. Needs `k <= n`.
     pub(super) fn sample(&mut self, n: usize, k: usize) -> Vec<usize> {
         // CPython's estimate of where a set of the drawn takes less memory than a list of the remaining.
         let mut set_size = 21;
@@ -48,14 +48,14 @@ impl PythonRandom {
         }
     }
 
-    /// `random.shuffle(items)`
+    /// Shuffles as `random.shuffle(items)`.
     pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }
     }
 
-    /// `random._randbelow(n)`: draws as many bits as `n` has until they are below it. Needs `n > 0`.
+    /// Draws as `random._randbelow(n)`: as many bits as `n` has until they are below it. Needs `n > 0`.
     fn below(&mut self, n: usize) -> usize {
         let bits = usize::BITS - n.leading_zeros();
         loop {
@@ -66,7 +66,8 @@ impl PythonRandom {
         }
     }
 
-    /// `random.getrandbits(count)` for 1 to 64 bits: words from the lowest up, the last one cut to its upper bits.
+    /// Draws as `random.getrandbits(count)` for 1 to 64 bits: words from the lowest up, the last one cut to its upper
+    /// bits.
     fn bits(&mut self, count: u32) -> u64 {
         let low_bits = count.min(32);
         let low = u64::from(self.0.next_u32() >> (32 - low_bits));

@@ -2,14 +2,14 @@
 
 use rayon::prelude::*;
 
-/// Which examples were classified rightly.
+/// Counts of correctly classified examples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Accuracy {
-    /// Right answers.
+    /// Correct predictions.
     pub correct: usize,
-    /// Examples.
+    /// Number of examples.
     pub examples: usize,
-    /// Right answers and examples of each class, in the order of the classes.
+    /// Correct predictions and examples of each class, in the order of the classes.
     pub per_class: Vec<(usize, usize)>,
 }
 
@@ -21,7 +21,7 @@ impl Accuracy {
         accuracy
     }
 
-    /// Of no example, with K classes.
+    /// Starts with no example of `classes` classes; see [`Self::add`].
     pub fn none(classes: usize) -> Self {
         Self {
             correct: 0,
@@ -51,13 +51,13 @@ impl Accuracy {
         self.correct += usize::from(right);
     }
 
-    /// Share of right answers, 0 without examples.
+    /// Returns the share of correct predictions, 0 without examples.
     pub fn share(&self) -> f32 {
         self.correct as f32 / self.examples.max(1) as f32
     }
 }
 
-/// Index of the largest value, the first of equals.
+/// Returns the index of the largest value, the first of equals.
 pub fn largest(values: &[f32]) -> usize {
     let mut best = 0;
     for (index, value) in values.iter().enumerate() {
@@ -68,7 +68,7 @@ pub fn largest(values: &[f32]) -> usize {
     best
 }
 
-/// exp(x) / Σ exp(x), for one example.
+/// Returns the probabilities exp(x) / Σ exp(x) of one example.
 pub fn softmax(logits: &[f32]) -> Vec<f32> {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weights: Vec<f32> = logits.iter().map(|logit| (logit - highest).exp()).collect();
@@ -76,8 +76,8 @@ pub fn softmax(logits: &[f32]) -> Vec<f32> {
     weights.into_iter().map(|weight| weight / sum).collect()
 }
 
-/// The `count` classes of the largest logits of one example and their probabilities, most probable first; of equals the first
-/// one first.
+/// Returns the `count` classes of the largest logits of one example and their probabilities, most probable first; of
+/// equals the first one first.
 pub fn most_probable(logits: &[f32], count: usize) -> Vec<(usize, f32)> {
     let mut best: Vec<usize> = Vec::with_capacity(count + 1);
     for (class, &logit) in logits.iter().enumerate() {

@@ -1,34 +1,35 @@
-//! Which classes are taken for which others, and on which examples.
+//! Confusions: which classes are predicted for which others, and on which examples.
 
 use std::collections::BTreeMap;
 
 use super::{largest, softmax};
 
-/// An example that was classified wrongly.
+/// A misclassified example.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mistake {
-    /// Its place among the examples.
+    /// Index of the example.
     pub example: usize,
-    /// The class it is of.
+    /// True class.
     pub label: usize,
-    /// The class it was taken for.
+    /// Predicted class.
     pub predicted: usize,
-    /// Probability of the class it was taken for.
+    /// Probability of the predicted class.
     pub probability: f32,
 }
 
-/// Two classes of which one was taken for the other.
+/// A pair of classes of which one was predicted for the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfusedPair {
-    /// The class that the examples are of.
+    /// True class.
     pub label: usize,
-    /// The class they were taken for.
+    /// Predicted class.
     pub predicted: usize,
-    /// How often.
+    /// Number of such examples.
     pub count: usize,
 }
 
-/// The examples whose largest of `logits` (`[N, K]` row-major) is not at their label in `0..K`, in order.
+/// Returns the misclassified examples, in order: those whose largest of `logits` (`[N, K]`, row-major) is not at their
+/// label in `0..K`.
 pub fn mistakes(logits: &[f32], labels: &[usize], classes: usize) -> Vec<Mistake> {
     logits
         .chunks_exact(classes)
@@ -46,7 +47,7 @@ pub fn mistakes(logits: &[f32], labels: &[usize], classes: usize) -> Vec<Mistake
         .collect()
 }
 
-/// Pairs of classes by how often they were confused, most often first, equal ones in the order of the classes.
+/// Counts how often two classes were confused: most often first, ties in the order of the classes.
 pub fn confused_pairs(mistakes: &[Mistake]) -> Vec<ConfusedPair> {
     let mut counts: BTreeMap<(usize, usize), usize> = BTreeMap::new();
     for mistake in mistakes {
@@ -57,7 +58,7 @@ pub fn confused_pairs(mistakes: &[Mistake]) -> Vec<ConfusedPair> {
     pairs_by_count(counts)
 }
 
-/// Pairs of class and class it was taken for, most often first, equal ones in the order given.
+/// Sorts pairs of (label, predicted class) by their count: most often first, ties in the order given.
 pub fn pairs_by_count(
     counts: impl IntoIterator<Item = ((usize, usize), usize)>,
 ) -> Vec<ConfusedPair> {

@@ -1,8 +1,9 @@
-//! How often a picture finds its name among all names, and a name a picture of it.
+//! Recall of image-to-text and text-to-image retrieval.
 
 use serde::{Deserialize, Serialize};
 
-/// Share of queries whose answer is the best match (`r1`) or among the best five (`r5`), both ways.
+/// Recall at 1 and at 5: the share of queries with a correct match first (`r1`) or among the best five (`r5`), in both
+/// directions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Retrieval {
     /// Pictures whose name ranks first among all names.
@@ -46,7 +47,7 @@ pub fn retrieval(similarities: &[Vec<f32>], names: &[usize]) -> Retrieval {
     }
 }
 
-/// How many candidates that are no right answer are at least as similar as `answer`.
+/// Counts the wrong candidates that are at least as similar as `answer`.
 fn rank(
     similarities: impl Iterator<Item = f32> + Clone,
     answer: usize,

@@ -1,4 +1,4 @@
-//! Several runs in one number.
+//! Statistics over several runs.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,12 +9,12 @@ pub struct Spread {
     pub mean: f64,
     /// The standard deviation of these values, as the official scripts print it (divided by their number, not one less).
     pub deviation: f64,
-    /// How many values.
+    /// Number of values.
     pub count: usize,
 }
 
 impl Spread {
-    /// Of at least one value.
+    /// Returns mean and standard deviation; `None` without values.
     pub fn of(values: &[f64]) -> Option<Self> {
         let count = values.len();
         if count == 0 {
@@ -31,7 +31,8 @@ impl Spread {
     }
 }
 
-/// 2 b n / (b + n), the balance of accuracy on base and new classes (Zhou et al. 2022, "Conditional Prompt Learning", §4.1).
+/// Returns 2 b n / (b + n), the harmonic mean of accuracy on base and new classes (Zhou et al. 2022, "Conditional
+/// Prompt Learning", §4.1).
 pub fn harmonic_mean(base: f64, new: f64) -> f64 {
     match base + new > 0.0 {
         true => 2.0 * base * new / (base + new),

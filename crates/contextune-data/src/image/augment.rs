@@ -24,7 +24,7 @@ pub struct RandomResizedCrop {
 }
 
 impl Default for RandomResizedCrop {
-    /// What CoOp and its successors train with: 8 % to 100 % of the area, 3:4 to 4:3, mirrored half the time.
+    /// Returns what CoOp and its successors train with: 8 % to 100 % of the area, 3:4 to 4:3, mirrored half the time.
     fn default() -> Self {
         Self {
             scale: (0.08, 1.0),
@@ -46,7 +46,7 @@ impl RandomResizedCrop {
         }
     }
 
-    /// Ten tries at an area and a ratio whose rectangle fits.
+    /// Tries an area and a ratio whose rectangle fits.
     fn draw_crop(&self, width: u32, height: u32, rng: &mut impl Rng) -> Option<CropView> {
         let area = f64::from(width) * f64::from(height);
         for _ in 0..10 {
@@ -69,7 +69,7 @@ impl RandomResizedCrop {
         None
     }
 
-    /// The largest central rectangle within the bounds of the ratio.
+    /// Returns the largest central rectangle within the bounds of the ratio.
     fn central_crop(&self, width: u32, height: u32) -> CropView {
         let ratio = f64::from(width) / f64::from(height);
         let (mut crop_width, mut crop_height) = (width, height);
@@ -106,8 +106,8 @@ pub struct CropView {
 }
 
 impl CropView {
-    /// The view as bytes `[3, size, size]`: crop, bicubic resize, flip. Training recipes convert to RGB before they
-    /// augment (`Picture::into_rgb`); a picture in another mode is converted in the end.
+    /// Computes the view as bytes `[3, size, size]`: crop, bicubic resize, flip. Training recipes convert to RGB before
+    /// they augment (`Picture::into_rgb`); a picture in another mode is converted in the end.
     ///
     /// # Panics
     /// If the rectangle does not lie inside the picture or `size` is 0.
@@ -155,13 +155,13 @@ impl CropView {
     }
 }
 
-/// An even draw from [low, high), from 53 random bits.
+/// Draws evenly from [low, high), from 53 random bits.
 fn uniform(rng: &mut impl Rng, low: f64, high: f64) -> f64 {
     let unit = (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
     low + unit * (high - low)
 }
 
-/// An even draw from 0 .. `bound`, which is at least 1.
+/// Draws evenly from 0 .. `bound`, which is at least 1.
 fn below(rng: &mut impl Rng, bound: u32) -> u32 {
     (uniform(rng, 0.0, f64::from(bound)) as u32).min(bound - 1)
 }

@@ -52,17 +52,17 @@ impl Miniature {
         }
     }
 
-    /// Mean of all values, 0 to 255.
+    /// Returns the mean of all values, 0 to 255.
     pub fn mean(&self) -> f32 {
         self.mean
     }
 
-    /// How far the mean of a copy can be from this one's.
+    /// Returns how far the mean of a copy can be from this one's.
     pub fn reach(&self) -> f32 {
         MOST_DIFFERENCE * self.contrast
     }
 
-    /// Whether both show one picture.
+    /// Returns whether both show one picture.
     pub fn is_copy_of(&self, other: &Self) -> bool {
         // The root mean square of a difference is at least the difference of the means.
         let most = self.reach().min(other.reach());

@@ -95,20 +95,20 @@ impl Pixels {
     }
 }
 
-/// PIL's conversion without a colour profile: (255 - K) - C (255 - K) / 255.
+/// Converts as PIL without a colour profile: (255 - K) - C (255 - K) / 255.
 fn cmyk_to_rgb([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     let light = 255 - k;
     [c, m, y].map(|ink| light.saturating_sub(multiply(ink, light)))
 }
 
-/// a b / 255, rounded, in PIL's integer arithmetic.
+/// Returns a b / 255, rounded, in PIL's integer arithmetic.
 pub(super) fn multiply(a: u8, b: u8) -> u8 {
     let product = u32::from(a) * u32::from(b) + 128;
     (((product >> 8) + product) >> 8) as u8
 }
 
 impl Picture {
-    /// A picture from pixels already in memory. Fails if it would be empty or the buffer's length does not fit.
+    /// Makes a picture of pixels already in memory. Fails if it would be empty or the buffer's length does not fit.
     pub fn new(width: u32, height: u32, pixels: Pixels) -> Result<Self, ImageError> {
         let area = width as usize * height as usize;
         let expected = area.max(1) * pixels.channels();
@@ -125,22 +125,22 @@ impl Picture {
         })
     }
 
-    /// Width in pixels, at least 1.
+    /// Returns the width in pixels, at least 1.
     pub fn width(&self) -> u32 {
         self.width
     }
 
-    /// Height in pixels, at least 1.
+    /// Returns the height in pixels, at least 1.
     pub fn height(&self) -> u32 {
         self.height
     }
 
-    /// The pixels, rows from the top, channels interleaved.
+    /// Returns the pixels, rows from the top, channels interleaved.
     pub fn pixels(&self) -> &Pixels {
         &self.pixels
     }
 
-    /// The picture as PIL's `convert("RGB")` makes it: alpha dropped, palette looked up.
+    /// Converts to RGB as PIL's `convert("RGB")` does: alpha dropped, palette looked up.
     pub fn into_rgb(self) -> Self {
         let pixels = match self.pixels {
             Pixels::Rgb(values) | Pixels::Palette(values) => values,
@@ -157,7 +157,7 @@ impl Picture {
         }
     }
 
-    /// The picture as planes, as the image towers take it.
+    /// Converts to planes, the layout that image towers take.
     pub(super) fn to_planar(&self) -> PlanarRgb {
         let area = self.width as usize * self.height as usize;
         let mut data = vec![0; 3 * area];
@@ -172,7 +172,7 @@ impl Picture {
         }
     }
 
-    /// Turned and mirrored as the orientation in an EXIF block says; unchanged where it says nothing.
+    /// Turns and mirrors the picture as the orientation in an EXIF block says; unchanged where it says nothing.
     pub(super) fn upright(self, exif: &[u8]) -> Self {
         // Some writers leave JPEG's prefix in front of the TIFF structure in PNG and WebP.
         let tiff = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
@@ -260,22 +260,22 @@ pub struct PlanarRgb {
 }
 
 impl PlanarRgb {
-    /// Width in pixels.
+    /// Returns the width in pixels.
     pub fn width(&self) -> u32 {
         self.width
     }
 
-    /// Height in pixels.
+    /// Returns the height in pixels.
     pub fn height(&self) -> u32 {
         self.height
     }
 
-    /// The values, `[3, height, width]`, 0 to 255.
+    /// Returns the values, `[3, height, width]`, 0 to 255.
     pub fn as_bytes(&self) -> &[u8] {
         &self.data
     }
 
-    /// The values, to be changed in place.
+    /// Returns the values, to be changed in place.
     pub(super) fn as_bytes_mut(&mut self) -> &mut [u8] {
         &mut self.data
     }

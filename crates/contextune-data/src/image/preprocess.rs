@@ -17,7 +17,7 @@ pub struct Preprocess {
 }
 
 impl Preprocess {
-    /// OpenAI's order: RGB after the crop.
+    /// Returns OpenAI's transform for this side: RGB after the crop.
     pub fn new(size: u32) -> Self {
         Self {
             size,
@@ -26,7 +26,7 @@ impl Preprocess {
         }
     }
 
-    /// The picture as bytes `[3, size, size]`.
+    /// Resizes and crops a picture to bytes `[3, size, size]`.
     ///
     /// # Panics
     /// If `size` is 0 or larger than `shorter_side`.
@@ -58,12 +58,12 @@ impl Preprocess {
     }
 }
 
-/// The length of a side once the shorter one has become `size`: rounded down.
+/// Returns the length of a side once the shorter one has become `size`: rounded down.
 fn scaled_side(side: u32, shorter: u32, size: u32) -> u32 {
     (u64::from(side) * u64::from(size) / u64::from(shorter)) as u32
 }
 
-/// `round((side - size) / 2)` in Python's rounding: halves go to the even number.
+/// Returns `round((side - size) / 2)` in Python's rounding: halves go to the even number.
 fn centre_offset(side: u32, size: u32) -> u32 {
     let margin = side - size;
     let half = margin / 2;

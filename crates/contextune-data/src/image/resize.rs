@@ -27,8 +27,8 @@ pub(super) struct Rect {
     pub height: u32,
 }
 
-/// `picture.crop(source).resize(scaled, BICUBIC).crop(window)` in PIL's words; `source` lies inside the picture
-/// and `window` inside `scaled`. Pixels outside `source` have no influence.
+/// Computes `picture.crop(source).resize(scaled, BICUBIC).crop(window)` in PIL's words; `source` lies inside the
+/// picture and `window` inside `scaled`. Pixels outside `source` have no influence.
 pub(super) fn resize(picture: &Picture, source: Rect, scaled: (u32, u32), window: Rect) -> Picture {
     let columns = Axis::new(
         source.left,
@@ -93,14 +93,14 @@ impl Axis {
         }
     }
 
-    /// The window's start and length in pixels of the source region; rounding must not carry it outside.
+    /// Returns the window's start and length in pixels of the source region; rounding must not carry it outside.
     fn window_in_source(&self) -> (f64, f64) {
         let start = f64::from(self.window) * self.scale;
         let length = f64::from(self.length) * self.scale;
         (start, length.min(f64::from(self.source_length) - start))
     }
 
-    /// The pixels of the source region that the kernel reaches from the window: the first and how many.
+    /// Returns the pixels of the source region that the kernel reaches from the window: the first and how many.
     fn needed(&self) -> (u32, u32) {
         let (start, length) = self.window_in_source();
         let reach = KERNEL_RADIUS * self.scale.max(1.0) + 1.0;
@@ -109,7 +109,8 @@ impl Axis {
         (first, end.min(self.source_length) - first)
     }
 
-    /// For each pixel of the window: the first pixel of the source region that counts, and the weights from there.
+    /// Returns for each pixel of the window the first pixel of the source region that counts, and the weights from
+    /// there.
     fn weights(&self) -> Vec<(usize, Vec<i64>)> {
         let stretch = self.scale.max(1.0);
         let reach = KERNEL_RADIUS * stretch;
@@ -134,7 +135,7 @@ impl Axis {
             .collect()
     }
 
-    /// The pixel of the picture nearest to each one in the window. PIL adds up the scale step by step, so that
+    /// Returns the pixel of the picture nearest to each one in the window. PIL adds up the scale step by step, so that
     /// ties fall as the rounding errors do: so do we.
     fn nearest(&self) -> Vec<usize> {
         let mut position = self.scale * 0.5;
@@ -169,7 +170,7 @@ fn bicubic<P: PixelTrait, const N: usize>(
         .collect()
 }
 
-/// The Catmull-Rom kernel (a = -0.5, PIL's BICUBIC) with weights of 16 bits, by SIMD: within one level of PIL.
+/// Applies the Catmull-Rom kernel (a = -0.5, PIL's BICUBIC) with weights of 16 bits, by SIMD: within one level of PIL.
 ///
 /// PIL goes along the rows first; where the kernel overshoots, the order shows by tens of levels, and
 /// `fast_image_resize` in one call goes along the columns first: hence one call a pass.
@@ -197,7 +198,7 @@ fn bicubic_fast<P: PixelTrait>(values: &[u8], width: u32, columns: &Axis, rows: 
     )
 }
 
-/// The rows `first..first + count` of the source region, so that no pass can see a pixel outside of it.
+/// Returns the rows `first..first + count` of the source region, so that no pass can see a pixel outside of it.
 fn band<'a, P: PixelTrait>(
     values: &'a [u8],
     width: u32,
@@ -221,7 +222,7 @@ fn band<'a, P: PixelTrait>(
     )
 }
 
-/// One call of `fast_image_resize`, from a rectangle of `source` given as (start, length) on each axis. The typed
+/// Calls `fast_image_resize`, from a rectangle of `source` given as (start, length) on each axis. The typed
 /// call: the untyped one would compile the resizer for thirteen kinds of pixel.
 fn pass<P: PixelTrait>(
     source: &[u8],
@@ -284,8 +285,8 @@ fn with_alpha<const N: usize>(values: &[u8], width: u32, columns: &Axis, rows: &
         .collect()
 }
 
-/// PIL's `ImagingResample` bit for bit, some twenty times slower: `pixel(x, y)` of the picture in, the window's pixels
-/// out, every value rounded and clamped to 0 ..= `max` after each pass.
+/// Resizes as PIL's `ImagingResample`, bit for bit, some twenty times slower: `pixel(x, y)` of the picture in, the
+/// window's pixels out, every value rounded and clamped to 0 ..= `max` after each pass.
 fn bicubic_exact<const N: usize>(
     pixel: impl Fn(usize, usize) -> [i64; N],
     max: i64,
@@ -321,7 +322,7 @@ fn bicubic_exact<const N: usize>(
         .collect()
 }
 
-/// The kernel of PIL's BICUBIC: Keys' cubic with a = -0.5.
+/// Evaluates the kernel of PIL's BICUBIC: Keys' cubic with a = -0.5.
 fn cubic(x: f64) -> f64 {
     const A: f64 = -0.5;
     match x.abs() {
@@ -343,7 +344,7 @@ fn crop(pixels: &Pixels, width: u32, columns: &Axis, rows: &Axis) -> Pixels {
     }
 }
 
-/// Nearest neighbour; a plain copy at scale 1.
+/// Picks the nearest neighbour; a plain copy at scale 1.
 fn pick<T: Copy, const N: usize>(values: &[T], width: u32, columns: &Axis, rows: &Axis) -> Vec<T> {
     let (pixels, _) = values.as_chunks::<N>();
     let from_columns = columns.nearest();

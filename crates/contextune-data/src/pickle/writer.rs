@@ -31,17 +31,17 @@ pub enum Item {
 }
 
 impl Item {
-    /// Integers as a `tuple`, such as a shape.
+    /// Makes a `tuple` of integers, such as a shape.
     pub fn integers(values: &[usize]) -> Self {
         Self::Tuple(values.iter().map(|&value| Self::count(value)).collect())
     }
 
-    /// A number of things in memory, which is always an `int`.
+    /// Makes an `int` of a number of things in memory.
     pub fn count(value: usize) -> Self {
         Self::Int(value as i64)
     }
 
-    /// The value as a pickle of protocol 2, which is what `torch.save` writes.
+    /// Encodes the value as a pickle of protocol 2, which is what `torch.save` writes.
     ///
     /// Nothing is memoised: equal values are written again, and no value may contain itself.
     pub fn to_pickle(&self) -> Vec<u8> {
@@ -93,19 +93,19 @@ impl Item {
     }
 }
 
-/// BINUNICODE. Keys and names are far below its 4 GB.
+/// Appends BINUNICODE. Keys and names are far below its 4 GB.
 fn append_text(text: &str, bytes: &mut Vec<u8>) {
     bytes.push(b'X');
     bytes.extend((text.len() as u32).to_le_bytes());
     bytes.extend(text.as_bytes());
 }
 
-/// GLOBAL
+/// Appends GLOBAL.
 fn append_global(module: &str, name: &str, bytes: &mut Vec<u8>) {
     bytes.extend(format!("c{module}\n{name}\n").as_bytes());
 }
 
-/// MARK … TUPLE
+/// Appends MARK … TUPLE.
 fn append_tuple(items: &[Item], bytes: &mut Vec<u8>) {
     bytes.push(b'(');
     for item in items {
@@ -114,7 +114,7 @@ fn append_tuple(items: &[Item], bytes: &mut Vec<u8>) {
     bytes.push(b't');
 }
 
-/// MARK … SETITEMS
+/// Appends MARK … SETITEMS.
 fn append_entries(entries: &[(String, Item)], bytes: &mut Vec<u8>) {
     bytes.push(b'(');
     for (key, value) in entries {

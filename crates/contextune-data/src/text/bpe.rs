@@ -54,7 +54,7 @@ pub(super) struct BytePairEncoding {
 }
 
 impl BytePairEncoding {
-    /// The vocabulary of the first `size` − 514 merges.
+    /// Builds the vocabulary of the first `size` − 514 merges.
     ///
     /// # Errors
     /// `size` is outside 514..=49,408.
@@ -109,7 +109,7 @@ impl BytePairEncoding {
         self.words.get(id as usize).map(String::as_str)
     }
 
-    /// Ids of a text that has been cleaned.
+    /// Returns the ids of a text that has been cleaned.
     pub(super) fn encode(&self, cleaned: &str) -> Vec<u32> {
         // CLIP ignores case here too, which after lower-casing matters for one letter, the long s. Python's `regex`
         // then takes U+0345 (upper case Ι) for no letter and for no other character either: it is dropped.
@@ -172,7 +172,7 @@ struct Symbol {
 }
 
 impl Symbols {
-    /// Bytes of a whole word, as symbols within a word.
+    /// Takes the bytes of a whole word as symbols within a word.
     fn new(mut bytes: Vec<u32>) -> Symbols {
         if let Some(last) = bytes.last_mut() {
             *last += AT_END;
@@ -186,7 +186,7 @@ impl Symbols {
         Symbols(bytes.into_iter().enumerate().map(link).collect())
     }
 
-    /// The symbol at `left` and the one after it.
+    /// Returns the symbol at `left` and the one after it.
     fn pair(&self, left: usize) -> Option<(u32, u32)> {
         let Symbol { id, after, .. } = self.0[left];
         Some((id?, self.0[after?].id?))
@@ -215,7 +215,7 @@ impl Symbols {
     }
 }
 
-/// The printable characters that stand for the bytes in vocabularies of this kind, in the order of their ids.
+/// Returns the printable characters that stand for the bytes in vocabularies of this kind, in the order of their ids.
 fn stand_ins() -> [(u8, char); 256] {
     let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     let as_they_are = (0..=255)
@@ -226,7 +226,7 @@ fn stand_ins() -> [(u8, char); 256] {
     std::array::from_fn(|_| all.next().expect("there are 256 bytes"))
 }
 
-/// A word of a byte-level vocabulary for people: text where its bytes are text, `<0xF0>` where they are not.
+/// Writes a word of a byte-level vocabulary for people: text where its bytes are text, `<0xF0>` where they are not.
 /// `None` if the word is not of that kind.
 pub(super) fn readable(word: &str) -> Option<String> {
     static BYTES: LazyLock<HashMap<char, u8>> = LazyLock::new(|| {

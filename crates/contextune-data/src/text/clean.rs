@@ -4,7 +4,7 @@
 use super::html;
 use super::repair::repair;
 
-/// Mis-decoded text repaired, HTML references resolved twice, white space collapsed to single spaces, lower case.
+/// Repairs mis-decoded text, resolves HTML references twice, collapses white space to single spaces and lowers case.
 pub(super) fn clean(text: &str) -> String {
     let repaired = repair(text);
     let once = html::unescape(&repaired);

@@ -92,7 +92,7 @@ pub enum TextError {
         shortened(template)
     )]
     Placeholder {
-        /// Where the template stands: a file and line, or the command line.
+        /// Where the template stands: a file and line, or the setting `templates`.
         origin: String,
         /// The template.
         template: String,
@@ -163,7 +163,7 @@ impl fmt::Display for TokenizerWarning {
     }
 }
 
-/// The text in quotes, at most 60 characters of it.
+/// Quotes the text, at most 60 characters of it.
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{:?}…", &text[..end]),
@@ -171,7 +171,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// The bytes of a file that should be `expected` and may have `limit` bytes.
+/// Reads a file that should be `expected` and may have `limit` bytes.
 pub(super) fn read_bounded(path: &Path, expected: &'static str, limit: u64) -> Result<Vec<u8>> {
     let io_error = |source| TextError::Io {
         path: path.to_owned(),

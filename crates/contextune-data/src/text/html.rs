@@ -64,7 +64,7 @@ fn replace_references(text: &str, read: impl Fn(&str) -> Option<(String, usize)>
     Cow::Owned(replaced)
 }
 
-/// `&#233;` or `&#xE9;`, the semicolon optional.
+/// Reads `&#233;` or `&#xE9;`, the semicolon optional.
 fn numeric(reference: &str) -> Option<(String, usize)> {
     let body = reference.strip_prefix("&#")?;
     let (digits, radix) = match body.strip_prefix(['x', 'X']) {
@@ -94,7 +94,7 @@ fn numeric(reference: &str) -> Option<(String, usize)> {
     Some((character.map(String::from).unwrap_or_default(), consumed))
 }
 
-/// The longest name that HTML 5 knows, of at most 32 characters and a semicolon.
+/// Finds the longest name that HTML 5 knows, of at most 32 characters and a semicolon.
 fn named(reference: &str) -> Option<(String, usize)> {
     let mut end = 1;
     for character in reference[1..].chars().take(32) {
@@ -113,7 +113,7 @@ fn named(reference: &str) -> Option<(String, usize)> {
         .map(|(character, end)| (utf8(character), end))
 }
 
-/// The meaning of a name in capitals that is unknown as it stands, such as `&EACUTE;`.
+/// Finds the meaning of a name in capitals that is unknown as it stands, such as `&EACUTE;`.
 fn in_capitals(reference: &str) -> Option<String> {
     if reference.bytes().any(|byte| byte.is_ascii_lowercase()) || named(reference).is_some() {
         return None;
@@ -123,7 +123,7 @@ fn in_capitals(reference: &str) -> Option<String> {
     Some(utf8(character).to_uppercase())
 }
 
-/// The table's values are UTF-8.
+/// Decodes a value of the table, which is UTF-8.
 fn utf8(character: &[u8]) -> String {
     String::from_utf8_lossy(character).into_owned()
 }

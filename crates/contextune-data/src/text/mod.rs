@@ -14,5 +14,5 @@ mod templates;
 mod tokenizer;
 
 pub use error::{Result, TextError, TokenizerWarning};
-pub use templates::{TEMPLATE, Template, TemplateSet};
+pub use templates::{TEMPLATE, Template, TemplateSet, class_words};
 pub use tokenizer::{Overlong, Tokenizer};

@@ -70,7 +70,7 @@ fn until_unchanged(text: &str, step: impl Fn(&str) -> String) -> String {
     text
 }
 
-/// All steps of ftfy in their order.
+/// Takes all steps of ftfy in their order.
 fn repair_once(text: &str, unescape: bool) -> String {
     static ESCAPE: LazyLock<Regex> = LazyLock::new(|| compiled(r"\x1b\[[\d;]*[a-zA-Z]"));
     let text = match unescape {
@@ -90,8 +90,8 @@ fn repair_once(text: &str, unescape: bool) -> String {
         .collect()
 }
 
-/// C1 controls as Windows-1252, ligatures and digraphs as letters, wide and narrow forms as usual ones, curly quotes
-/// and special line breaks as plain ones.
+/// Rewrites C1 controls as Windows-1252, ligatures and digraphs as letters, wide and narrow forms as usual ones, curly
+/// quotes and special line breaks as plain ones.
 fn push_as_meant(text: &mut String, character: char) {
     let character = match character {
         '\u{80}'..='\u{9f}' => html::WINDOWS_1252[character as usize - 0x80],
@@ -130,7 +130,8 @@ fn push_as_meant(text: &mut String, character: char) {
     }
 }
 
-/// Controls without white space, deprecated Arabic and annotation controls, the byte order mark.
+/// Returns whether ftfy drops a character: controls other than white space, deprecated Arabic and annotation controls,
+/// the byte order mark.
 fn is_removed_control(character: char) -> bool {
     matches!(
         character,
@@ -164,7 +165,7 @@ fn fix_encoding_once(text: &str) -> String {
         .collect()
 }
 
-/// Whether the text has a sequence of characters that hardly occurs in text that was read correctly.
+/// Returns whether the text has a sequence of characters that hardly occurs in text that was read correctly.
 fn is_mojibake(text: &str) -> bool {
     static SIGNS: LazyLock<Regex> = LazyLock::new(|| {
         let signs: Vec<&str> = include_str!("repair/mojibake_signs.txt").lines().collect();
@@ -246,7 +247,7 @@ static CHARMAPS: LazyLock<Vec<Charmap>> = LazyLock::new(|| {
 const CODE_PAGE_437: &str = "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀\
      αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u{a0}";
 
-/// The characters 0x80 to 0xFF of an encoding; bytes without one stand for themselves.
+/// Returns the characters 0x80 to 0xFF of an encoding; bytes without one stand for themselves.
 fn decoded(encoding: &'static Encoding) -> Vec<char> {
     (0x80..=0xff_u8)
         .map(|byte| {
@@ -267,7 +268,7 @@ impl Charmap {
         }
     }
 
-    /// The text that reading UTF-8 in this encoding has made into `text`, if it was so.
+    /// Finds the text that reading UTF-8 in this encoding has made into `text`, if it was so.
     fn undo(&self, text: &str) -> Option<String> {
         static BLANK_FOR_A0: LazyLock<ByteRegex> = LazyLock::new(|| {
             compiled_bytes(
@@ -317,7 +318,7 @@ impl Charmap {
     }
 }
 
-/// `Ã ` is `à` and a blank, the French word, except before what makes it a Portuguese one.
+/// Reads `Ã ` as `à` and a blank, the French word, except before what makes it a Portuguese one.
 fn separate_a_grave(bytes: &[u8]) -> Vec<u8> {
     let mut separated = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -335,7 +336,7 @@ fn separate_a_grave(bytes: &[u8]) -> Vec<u8> {
     separated
 }
 
-/// Two variants of UTF-8 made standard: characters written as a pair of surrogates (CESU-8), and Java's zero.
+/// Makes two variants of UTF-8 standard: characters written as a pair of surrogates (CESU-8), and Java's zero.
 fn standard_utf8(bytes: &[u8]) -> Vec<u8> {
     let mut standard = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -378,7 +379,7 @@ fn compiled(pattern: &str) -> Regex {
     Regex::new(pattern).expect("the pattern is valid")
 }
 
-/// A pattern on bytes, spread over lines.
+/// Compiles a pattern on bytes, spread over lines.
 fn compiled_bytes(pattern: &str) -> ByteRegex {
     ByteRegex::new(&format!("(?x-u){pattern}")).expect("the pattern is valid")
 }

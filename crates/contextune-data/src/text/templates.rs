@@ -6,7 +6,7 @@ use std::path::Path;
 use super::error::read_bounded;
 use super::{Result, TextError};
 
-/// What stands around a class name if nothing else is said.
+/// The default template.
 pub const TEMPLATE: &str = "a photo of a {}.";
 
 /// Where the class name goes.
@@ -40,6 +40,16 @@ const NAMED: [(&str, &str); 18] = [
     ("ucf101", "a photo of a person doing {}."),
 ];
 
+/// Returns the words of a class name as prompts say them: `_` is read as a space, because folders and published lists
+/// write it for one. Case and other signs stay as they are.
+///
+/// ```
+/// assert_eq!(contextune_data::text::class_words("golden_retriever"), "golden retriever");
+/// ```
+pub fn class_words(name: &str) -> String {
+    name.replace('_', " ")
+}
+
 /// A sentence with one place for a class name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
@@ -66,14 +76,9 @@ impl Template {
         }
     }
 
-    /// The sentence about a class, in whose name `_` is read as a space.
+    /// Returns the sentence about a class, in the words of its name ([`class_words`]).
     pub fn fill(&self, class_name: &str) -> String {
-        format!(
-            "{}{}{}",
-            self.before,
-            class_name.replace('_', " "),
-            self.after
-        )
+        format!("{}{}{}", self.before, class_words(class_name), self.after)
     }
 }
 
@@ -90,7 +95,7 @@ pub struct TemplateSet {
 }
 
 impl TemplateSet {
-    /// The templates, one a line; empty lines do not count. `origin` says where they stand, for errors.
+    /// Reads templates, one a line; empty lines do not count. `origin` says where they stand, for errors.
     ///
     /// # Errors
     /// There is none, or one has not exactly one `{}`.
@@ -110,14 +115,14 @@ impl TemplateSet {
         Ok(TemplateSet { templates })
     }
 
-    /// What a person means by `argument`: with `{}` in it a single template, else a file with a template a line, else
-    /// the name of a set.
+    /// Reads what a person means by `argument`: with `{}` in it a single template, else a file with a template a line,
+    /// else the name of a set.
     ///
     /// # Errors
     /// It is none of these (the error lists the known names), or the file is unreadable or has a bad template.
     pub fn from_argument(argument: &str) -> Result<TemplateSet> {
         if argument.contains(PLACE) {
-            let templates = vec![Template::new(argument, "--templates")?];
+            let templates = vec![Template::new(argument, "templates")?];
             return Ok(TemplateSet { templates });
         }
         let path = Path::new(argument);
@@ -138,7 +143,7 @@ impl TemplateSet {
         }
     }
 
-    /// The lines of a set that is known by name.
+    /// Returns the lines of a set that is known by name.
     pub(crate) fn lines_of(name: &str) -> Option<&'static str> {
         let known = NAMED.iter().find(|(known, _)| *known == name);
         known.map(|(_, lines)| *lines)
@@ -149,18 +154,18 @@ impl TemplateSet {
         NAMED.iter().map(|(name, _)| *name)
     }
 
-    /// The templates in order, at least one.
+    /// Returns the templates in order, at least one.
     pub fn templates(&self) -> &[Template] {
         &self.templates
     }
 
-    /// The same as text, one a line.
+    /// Writes the templates as text, one a line.
     pub fn lines(&self) -> String {
         let lines: Vec<String> = self.templates.iter().map(ToString::to_string).collect();
         lines.join("\n")
     }
 
-    /// Every template filled with a class name, in order.
+    /// Fills every template with a class name, in order.
     pub fn fill(&self, class_name: &str) -> impl Iterator<Item = String> {
         self.templates
             .iter()

@@ -29,7 +29,7 @@ enum Vocabulary {
 }
 
 impl Tokenizer {
-    /// The official CLIP tokenizer with a vocabulary of `vocabulary_size` ids: 512 byte symbols, the first
+    /// Builds the official CLIP tokenizer with a vocabulary of `vocabulary_size` ids: 512 byte symbols, the first
     /// `vocabulary_size` − 514 merges of CLIP's list, then start and end of text. The official size is 49,408.
     ///
     /// Texts are cleaned as officially: repaired as by ftfy, HTML references resolved, white space collapsed, lower case.
@@ -42,8 +42,8 @@ impl Tokenizer {
         })
     }
 
-    /// The tokenizer that a Hugging Face `tokenizer.json` describes, its own normalizer included. Truncation and padding
-    /// set in the file are ignored. What is unusual is told by [`warnings`](Self::warnings).
+    /// Reads the tokenizer that a Hugging Face `tokenizer.json` describes, its own normalizer included. Truncation and
+    /// padding set in the file are ignored. What is unusual is told by [`warnings`](Self::warnings).
     ///
     /// # Errors
     /// The file cannot be read, is no `tokenizer.json`, or has no start and end of text.
@@ -53,7 +53,7 @@ impl Tokenizer {
         })
     }
 
-    /// Token ids of a text of any length, without start and end of text. The words `<|startoftext|>` and
+    /// Returns the token ids of a text of any length, without start and end of text. The words `<|startoftext|>` and
     /// `<|endoftext|>` in the text become those ids, as officially.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl Tokenizer {
         }
     }
 
-    /// Start of text, the ids of `text`, end of text: at most `context_length` ids, without padding.
+    /// Returns start of text, the ids of `text` and end of text: at most `context_length` ids, without padding.
     ///
     /// # Errors
     /// The text is longer and `overlong` refuses it, or a `tokenizer.json` fails on it.
@@ -98,8 +98,8 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The vocabulary's word for an id, for people: `cat</w>` is the end of a word, `cat` its beginning or middle.
-    /// Bytes that are no text by themselves are written `<0xF0>`. `None` if there is no such id.
+    /// Returns the vocabulary's word for an id, for people: `cat</w>` is the end of a word, `cat` its beginning or
+    /// middle. Bytes that are no text by themselves are written `<0xF0>`. `None` if there is no such id.
     pub fn decode_token(&self, id: u32) -> Option<String> {
         match &self.vocabulary {
             Vocabulary::Clip(bpe) => {
@@ -110,7 +110,7 @@ impl Tokenizer {
         }
     }
 
-    /// Id in front of every text.
+    /// Returns the id in front of every text.
     pub fn start_of_text(&self) -> u32 {
         match &self.vocabulary {
             Vocabulary::Clip(bpe) => bpe.start_of_text(),
@@ -118,7 +118,7 @@ impl Tokenizer {
         }
     }
 
-    /// Id after every text; the text tower reads its output there.
+    /// Returns the id after every text; the text tower reads its output there.
     pub fn end_of_text(&self) -> u32 {
         match &self.vocabulary {
             Vocabulary::Clip(bpe) => bpe.end_of_text(),
@@ -126,7 +126,7 @@ impl Tokenizer {
         }
     }
 
-    /// How many rows a token embedding needs: the largest id and one.
+    /// Returns how many rows a token embedding needs: one more than the largest id.
     pub fn vocabulary_size(&self) -> usize {
         match &self.vocabulary {
             Vocabulary::Clip(bpe) => bpe.vocabulary_size(),
@@ -134,7 +134,7 @@ impl Tokenizer {
         }
     }
 
-    /// What is unusual about this tokenizer; empty for CLIP's own.
+    /// Returns what is unusual about this tokenizer; nothing for CLIP's own.
     pub fn warnings(&self) -> &[TokenizerWarning] {
         match &self.vocabulary {
             Vocabulary::Clip(_) => &[],

@@ -5,8 +5,9 @@ use std::io::Cursor;
 use ::image::codecs::bmp::BmpDecoder;
 use ::image::{ColorType, ImageDecoder};
 
-use super::{DecodeOptions, Decoded, Format, damaged};
-use crate::image::{ImageError, Pixels};
+use super::decoded::{Decoded, damaged};
+use super::options::DecodeOptions;
+use crate::image::{Format, ImageError, Pixels};
 
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, ImageError> {
     let decoder =
@@ -42,7 +43,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, I
     })
 }
 
-/// PIL reads a palette that counts 0, 1, 2, ... as plain grey; two colours stay bilevel.
+/// Returns whether PIL reads a palette as plain grey: it counts 0, 1, 2, ...; one of two colours stays bilevel.
 fn is_grey_ramp(palette: &[[u8; 3]], colors: usize) -> bool {
     colors != 2
         && palette
@@ -52,7 +53,7 @@ fn is_grey_ramp(palette: &[[u8; 3]], colors: usize) -> bool {
             .all(|(i, &color)| color == [i as u8; 3])
 }
 
-/// The number of palette entries: from the header, or all that the bit depth allows.
+/// Returns the number of palette entries: from the header, or all that the bit depth allows.
 fn colors_used(bytes: &[u8]) -> usize {
     match field(bytes, 46) {
         colors if colors > 0 && !has_core_header(bytes) => colors as usize,
@@ -60,7 +61,7 @@ fn colors_used(bytes: &[u8]) -> usize {
     }
 }
 
-/// Bits of red, green and blue in a 16-bit picture: 5, 5, 5 unless masks say otherwise.
+/// Returns the bits of red, green and blue in a 16-bit picture: 5, 5, 5 unless masks say otherwise.
 fn depths_of_16_bits(bytes: &[u8]) -> Option<[u32; 3]> {
     const BIT_FIELDS: u32 = 3;
     let has_masks = !has_core_header(bytes) && field(bytes, 30) == BIT_FIELDS;
@@ -73,7 +74,7 @@ fn depths_of_16_bits(bytes: &[u8]) -> Option<[u32; 3]> {
         .then_some(depths)
 }
 
-/// PIL widens n bits to 8 by v 255 / (2^n - 1), rounded down; the decoder rounded to the nearest.
+/// Widens as PIL does, n bits to 8 by v 255 / (2^n - 1), rounded down; the decoder rounded to the nearest.
 fn requantise(data: &mut [u8], depths: [u32; 3]) {
     for pixel in data.as_chunks_mut::<3>().0 {
         for (value, depth) in pixel.iter_mut().zip(depths) {
@@ -92,7 +93,7 @@ fn bits_a_pixel(bytes: &[u8]) -> u32 {
     field(bytes, if has_core_header(bytes) { 24 } else { 28 }) & 0xffff
 }
 
-/// The little-endian number at a place in the headers; 0 beyond the end.
+/// Returns the little-endian number at a place in the headers; 0 beyond the end.
 fn field(bytes: &[u8], at: usize) -> u32 {
     bytes
         .get(at..at + 4)

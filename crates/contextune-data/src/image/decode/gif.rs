@@ -2,8 +2,9 @@
 
 use gif::{ColorOutput, DecodeOptions as GifOptions, MemoryLimit};
 
-use super::{DecodeOptions, Decoded, Format, damaged, look_up};
-use crate::image::{ImageError, Pixels};
+use super::decoded::{Decoded, damaged, look_up};
+use super::options::DecodeOptions;
+use crate::image::{Format, ImageError, Pixels};
 
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, ImageError> {
     let mut settings = GifOptions::new();

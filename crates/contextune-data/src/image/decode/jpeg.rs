@@ -6,8 +6,9 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use super::{DecodeOptions, Decoded, Format, damaged};
-use crate::image::{ImageError, Pixels};
+use super::decoded::{Decoded, damaged};
+use super::options::DecodeOptions;
+use crate::image::{Format, ImageError, Pixels};
 
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, ImageError> {
     // Strict: otherwise a damaged scan gives a picture that is grey from there on, without a word.
@@ -64,8 +65,8 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, I
     })
 }
 
-/// YCCK to CMYK after PIL's inversion. libjpeg gives C = 255 - R with R, G, B by the JFIF formulas, so that what
-/// the inversion leaves of C, M, Y is R, G, B.
+/// Converts YCCK to CMYK after PIL's inversion. libjpeg gives C = 255 - R with R, G, B by the JFIF formulas, so that
+/// what the inversion leaves of C, M, Y is R, G, B.
 fn ycck_to_cmyk([y, cb, cr, k]: [u8; 4]) -> [u8; 4] {
     let (y, cb, cr) = (f32::from(y), f32::from(cb) - 128.0, f32::from(cr) - 128.0);
     let red = y + 1.402 * cr;
@@ -80,7 +81,7 @@ fn ycck_to_cmyk([y, cb, cr, k]: [u8; 4]) -> [u8; 4] {
     ]
 }
 
-/// Whether the scans end in an end-of-image marker. `zune-jpeg` doesn't insist on it and makes up the rest of a
+/// Returns whether the scans end in an end-of-image marker. `zune-jpeg` doesn't insist on it and makes up the rest of a
 /// truncated file.
 fn reaches_end_of_image(bytes: &[u8]) -> bool {
     const END_OF_IMAGE: u8 = 0xd9;

@@ -4,8 +4,9 @@ use std::io::Cursor;
 
 use png::{BitDepth, ColorType, Decoder, Transformations};
 
-use super::{DecodeOptions, Decoded, Format, damaged, look_up};
-use crate::image::{ImageError, Pixels};
+use super::decoded::{Decoded, damaged, look_up};
+use super::options::DecodeOptions;
+use crate::image::{Format, ImageError, Pixels};
 
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, ImageError> {
     let mut decoder = Decoder::new(Cursor::new(bytes));
@@ -74,7 +75,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, I
     })
 }
 
-/// Samples of `bits` bits, packed from the high bit down, each row starting on a byte.
+/// Unpacks samples of `bits` bits, packed from the high bit down, each row starting on a byte.
 fn unpack(raw: &[u8], bits: u8, width: usize, line_size: usize) -> impl Iterator<Item = u8> {
     let per_byte = usize::from(8 / bits.clamp(1, 8));
     let mask = 0xff >> (8 - bits.clamp(1, 8));

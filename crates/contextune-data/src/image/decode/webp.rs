@@ -4,8 +4,9 @@ use std::io::Cursor;
 
 use image_webp::WebPDecoder;
 
-use super::{DecodeOptions, Decoded, Format, damaged};
-use crate::image::{ImageError, Pixels};
+use super::decoded::{Decoded, damaged};
+use super::options::DecodeOptions;
+use crate::image::{Format, ImageError, Pixels};
 
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, ImageError> {
     // The container declares its length; one byte of padding is often left off. Without this an animation cut in

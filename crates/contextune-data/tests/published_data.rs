@@ -1,20 +1,17 @@
 //! The published data sets in miniature: each layout as its instructions leave it on disk, and the samples that the
 //! official code keeps.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod common;
 
-use contextune::data::{
+use std::fs;
+use std::path::Path;
+
+use common::{assert_refused, golden};
+use contextune_data::data::{
     self, DataError, DataWarning, Dataset, DatasetKind, FeatureRows, Split, Subset,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name)
-}
 
 /// Files with their contents below a new folder, whose name says nothing; folders for paths that end in `/`.
 fn tree(files: &[(&str, &str)]) -> TempDir {
@@ -55,15 +52,6 @@ fn names(dataset: &Dataset, split: Split) -> Vec<String> {
 fn pairs(expected: &[(&str, usize)]) -> Vec<(String, usize)> {
     let pairs = expected.iter();
     pairs.map(|&(name, label)| (name.into(), label)).collect()
-}
-
-/// Fails unless `result` is an error whose message has all `parts`.
-#[track_caller]
-fn assert_refused<T>(result: data::Result<T>, parts: &[&str]) {
-    let message = result.err().expect("must be refused").to_string();
-    for part in parts {
-        assert!(message.contains(part), "{part:?} is not in {message:?}");
-    }
 }
 
 // Data sets with a split file.

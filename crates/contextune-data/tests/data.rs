@@ -1,10 +1,13 @@
 //! Data sets from disk: the published few-shot samples, every layout, and every bad input.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use contextune::data::{
+use common::{assert_refused, golden};
+use contextune_data::data::{
     self, DataError, DataWarning, Dataset, DatasetKind, FeatureRows, FeaturesFile, Input,
     NamedTensor, Split, Subset, TensorValues, class_list,
 };
@@ -14,12 +17,6 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name)
-}
 
 /// Empty files at `paths` below a new folder; folders for paths that end in `/`.
 fn tree(paths: &[&str]) -> TempDir {
@@ -45,15 +42,6 @@ fn names(dataset: &Dataset, split: Split) -> Vec<String> {
     examples
         .map(|example| dataset.input_name(&example.input))
         .collect()
-}
-
-/// Fails unless `result` is an error whose message has all `parts`.
-#[track_caller]
-fn assert_refused<T>(result: data::Result<T>, parts: &[&str]) {
-    let message = result.err().expect("must be refused").to_string();
-    for part in parts {
-        assert!(message.contains(part), "{part:?} is not in {message:?}");
-    }
 }
 
 // Few-shot sampling and subsets.

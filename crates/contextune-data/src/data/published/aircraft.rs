@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::error::{DataError, Result};
-use super::published::PublishedDataset;
-use super::{Dataset, DatasetKind, Example, Input, Split, class_names, coop_split, few_shot_file};
+use super::table::PublishedDataset;
+use crate::data::dataset::{Dataset, DatasetKind, Example, Input};
+use crate::data::error::{DataError, Result};
+use crate::data::split::Split;
+use crate::data::{class_names, coop_split, few_shot_file};
 
 const ARCHIVE: &str = "its pictures (in data/ of fgvc-aircraft-2013b.tar.gz)";
 
@@ -43,7 +45,7 @@ pub(super) fn open(folder: &Path, published: &'static PublishedDataset) -> Resul
     Ok(dataset)
 }
 
-/// Lines such as `0034309 707-320`: the picture is `0034309.jpg`.
+/// Reads lines such as `0034309 707-320`: the picture is `0034309.jpg`.
 fn read_list(list: &Path, root: &Path, labels: &HashMap<&str, usize>) -> Result<Vec<Example>> {
     let mut examples = Vec::new();
     for (number, line) in (1..).zip(class_names::read_lines(list)?) {

@@ -1,13 +1,12 @@
-//! The published data sets of CoOp's protocol: how each lies on disk, and what belongs to it.
+//! The table of published data sets: how each lies on disk, and what belongs to it.
 
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::class_names::is_wordnet_id;
-use super::error::{DataError, Result};
-use super::folder_reader::Reader;
-use super::{Dataset, aircraft, class_folders, imagenet};
+use crate::data::class_names::is_wordnet_id;
+use crate::data::error::{DataError, Result};
+use crate::data::folder_reader::Reader;
 use crate::text::TemplateSet;
 
 /// Where split files and `classnames.txt` come from.
@@ -24,12 +23,12 @@ pub struct PublishedDataset {
     pictures: &'static str,
     /// What lies beside the pictures' folder: any one tells the data set. None: that folder's name is enough.
     signs: &'static [&'static str],
-    source: Source,
+    pub(super) source: Source,
 }
 
 /// What says which picture belongs to which class and split.
 #[derive(Debug, PartialEq, Eq)]
-enum Source {
+pub(super) enum Source {
     /// `split_zhou_{title}.json`. Without it the official code splits class folders, or else annotations of many formats.
     SplitFile(Option<CleanUps>),
     /// `images_variant_{train,val,test}.txt`.
@@ -55,7 +54,7 @@ pub(super) struct CleanUps {
 }
 
 impl CleanUps {
-    /// The class name that a folder stands for.
+    /// Returns the class name that a folder stands for.
     pub(super) fn class_name<'a>(&self, folder: &'a str) -> &'a str {
         let renamed = self.renamed.iter().find(|(from, _)| *from == folder);
         renamed.map_or(folder, |&(_, to)| to)
@@ -68,7 +67,7 @@ const AS_THEY_ARE: CleanUps = CleanUps {
 };
 
 /// All of them. Pictures that a split file lists are looked for in the pictures' folders in this order.
-static ALL: [PublishedDataset; 15] = [
+pub(super) static ALL: [PublishedDataset; 15] = [
     PublishedDataset {
         title: "OxfordPets",
         name: "oxford_pets",
@@ -220,18 +219,18 @@ static ALL: [PublishedDataset; 15] = [
     },
 ];
 
-/// The data set whose split file has this name.
-pub(super) fn of_split_file(name: &str) -> Option<&'static PublishedDataset> {
+/// Returns the data set whose split file has this name.
+pub(in crate::data) fn of_split_file(name: &str) -> Option<&'static PublishedDataset> {
     with_split_file().find(|published| published.split_file() == name)
 }
 
-/// The data set with this [`name`](PublishedDataset::name).
-pub(super) fn of_name(name: &str) -> Option<&'static PublishedDataset> {
+/// Returns the data set with this [`name`](PublishedDataset::name).
+pub(in crate::data) fn of_name(name: &str) -> Option<&'static PublishedDataset> {
     ALL.iter().find(|published| published.name == name)
 }
 
-/// Where the pictures that split files list lie, each once.
-pub(super) fn picture_folders() -> Vec<&'static str> {
+/// Returns the folders in which the pictures of split files lie, each once.
+pub(in crate::data) fn picture_folders() -> Vec<&'static str> {
     let mut folders = Vec::new();
     for published in with_split_file() {
         if !folders.contains(&published.pictures) {
@@ -246,56 +245,39 @@ fn with_split_file() -> impl Iterator<Item = &'static PublishedDataset> {
         .filter(|published| matches!(published.source, Source::SplitFile(_)))
 }
 
-/// Opens a folder without split file, if it is laid out as one of the published data sets.
-pub(super) fn open(folder: &Path, seed: u64) -> Result<Option<Dataset>> {
-    let Some(published) = ALL.iter().find(|published| published.is_in(folder)) else {
-        return Ok(None);
-    };
-    let dataset = match &published.source {
-        Source::SplitFile(Some(clean_ups)) => {
-            class_folders::open_published(folder, published, clean_ups, seed)
-        }
-        Source::SplitFile(None) => Err(published.lacks(folder, &published.split_file(), COOP)),
-        Source::VariantLists => aircraft::open(folder, published),
-        Source::WordNetSplits => imagenet::open_splits(folder, published),
-        Source::WordNetTest { all_classes } => imagenet::open_test(folder, published, *all_classes),
-        Source::NumberedTest => imagenet::open_numbered(folder, published),
-    };
-    dataset.map(Some)
-}
-
 impl PublishedDataset {
-    /// Its name in the official code, such as `DescribableTextures`.
+    /// Returns its name in the official code, such as `DescribableTextures`.
     pub fn title(&self) -> &'static str {
         self.title
     }
 
-    /// Its name in the official configuration files and among the [`TemplateSet`]s, such as `dtd`.
+    /// Returns its name in the official configuration files and among the [`TemplateSet`]s, such as `dtd`.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The hand-written template that the official code gives it.
+    /// Returns the hand-written template that the official code gives it.
     pub fn template(&self) -> Option<&'static str> {
         TemplateSet::lines_of(self.name)
     }
 
-    /// Name of the file that lists its examples, in the data set's folder.
+    /// Returns the name of the file that lists its examples, in the data set's folder.
     pub(super) fn split_file(&self) -> String {
         format!("split_zhou_{}.json", self.title)
     }
 
-    /// The pictures' folder.
+    /// Returns the pictures' folder.
     pub(super) fn pictures(&self, folder: &Path) -> PathBuf {
         folder.join(self.pictures)
     }
 
-    /// Whether the official code validates on the test pictures, all of them however many shots are drawn.
-    pub(super) fn validates_on_test(&self) -> bool {
+    /// Returns whether the official code validates on the test pictures, all of them however many shots are drawn.
+    pub(in crate::data) fn validates_on_test(&self) -> bool {
         self.source == Source::WordNetSplits
     }
 
-    /// A file of the data set that has to be there; it comes with `origin`.
+    /// Returns the path of a file that the data set needs; where it is missing, the error says that it comes with
+    /// `origin`.
     pub(super) fn file(&self, folder: &Path, name: &str, origin: &'static str) -> Result<PathBuf> {
         let path = folder.join(name);
         match path.is_file() {
@@ -304,7 +286,7 @@ impl PublishedDataset {
         }
     }
 
-    fn lacks(&self, folder: &Path, file: &str, origin: &'static str) -> DataError {
+    pub(super) fn lacks(&self, folder: &Path, file: &str, origin: &'static str) -> DataError {
         DataError::PublishedFileMissing {
             path: folder.to_owned(),
             dataset: self.title,
@@ -313,7 +295,7 @@ impl PublishedDataset {
         }
     }
 
-    fn is_in(&self, folder: &Path) -> bool {
+    pub(super) fn is_in(&self, folder: &Path) -> bool {
         let pictures = self.pictures(folder);
         let has_sign = self.signs.iter().any(|sign| folder.join(sign).exists());
         // A link may have the name or lead to it, and `.` leads to it too.
@@ -341,7 +323,7 @@ impl fmt::Display for PublishedDataset {
     }
 }
 
-/// Whether a folder holds folders with such names and no pictures beside them.
+/// Returns whether a folder holds folders with such names and no pictures beside them.
 fn holds_folders(folder: &Path, is_named: impl Fn(&str) -> bool) -> bool {
     Reader::default().list(folder).is_ok_and(|listing| {
         let mut names = listing.folders.iter().filter_map(|path| path.file_name());

@@ -1,18 +1,14 @@
 //! Tokenizers against the official ids, templates, and input that means no good.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod common;
 
-use contextune::text::{Overlong, TemplateSet, TextError, Tokenizer, TokenizerWarning};
+use std::fs;
+
+use common::golden;
+use contextune_data::text::{Overlong, TemplateSet, TextError, Tokenizer, TokenizerWarning};
 use serde_json::{Value, json};
 
 const OFFICIAL_SIZE: usize = 49_408;
-
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name)
-}
 
 fn golden_json(name: &str) -> Value {
     serde_json::from_slice(&fs::read(golden(name)).unwrap()).unwrap()

@@ -3,15 +3,17 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::class_names::is_wordnet_id;
-use super::error::{DataError, DataWarning, Result};
-use super::folder_reader::{Classes, Reader};
-use super::published::{COOP, PublishedDataset};
-use super::{Dataset, DatasetKind, Example, Input, class_names, few_shot_file};
+use super::table::{COOP, PublishedDataset};
+use crate::data::class_folders::no_class_folders;
+use crate::data::class_names::{self, is_wordnet_id};
+use crate::data::dataset::{Dataset, DatasetKind, Example, Input};
+use crate::data::error::{DataError, DataWarning, Result};
+use crate::data::few_shot_file;
+use crate::data::folder_reader::{Classes, Reader};
 
 const LIST: &str = "classnames.txt";
 
-/// `images/{train,val}/n01440764/`: what is in `val/` serves as val and test.
+/// Opens `images/{train,val}/n01440764/`: what is in `val/` serves as val and test.
 pub(super) fn open_splits(folder: &Path, published: &'static PublishedDataset) -> Result<Dataset> {
     let names = Names::read(folder, published)?;
     let pictures = published.pictures(folder);
@@ -38,7 +40,7 @@ pub(super) fn open_splits(folder: &Path, published: &'static PublishedDataset) -
     Ok(dataset)
 }
 
-/// `n01440764/` directly below the pictures' folder; without `all_classes`, those are the classes there are.
+/// Opens `n01440764/` directly below the pictures' folder; without `all_classes`, those are the classes there are.
 pub(super) fn open_test(
     folder: &Path,
     published: &'static PublishedDataset,
@@ -58,7 +60,7 @@ pub(super) fn open_test(
     Ok(dataset)
 }
 
-/// `0/`, `1/`, ...: the class of folder i is that of line i of the list, counted from 0.
+/// Opens `0/`, `1/`, ...: the class of folder i is that of line i of the list, counted from 0.
 pub(super) fn open_numbered(
     folder: &Path,
     published: &'static PublishedDataset,
@@ -120,7 +122,7 @@ impl Names {
         Ok(Self { path, lines })
     }
 
-    /// The class name of each folder. With `all_classes`, listed classes without a folder are warned of.
+    /// Returns the class name of each folder. With `all_classes`, listed classes without a folder are warned of.
     fn of_folders(
         &self,
         folders: &[String],
@@ -166,17 +168,17 @@ impl Names {
     }
 }
 
-/// The class folders in `pictures`; what lies beside them, such as a README, comes with the data set.
+/// Returns the class folders in `pictures`; what lies beside them, such as a README, comes with the data set.
 fn class_folders(reader: &mut Reader, pictures: &Path) -> Result<Classes> {
     let mut listing = Reader::default().list(pictures)?;
     if listing.folders.is_empty() {
-        return Err(super::class_folders::no_class_folders(pictures));
+        return Err(no_class_folders(pictures));
     }
     listing.pictures.clear();
     reader.classes(pictures, &listing)
 }
 
-/// The pictures of each class; the label is the place of the class folder in `folders`, which has them all.
+/// Returns the pictures of each class; the label is the place of the class folder in `folders`, which has them all.
 fn examples(mut classes: Classes, folders: &[String]) -> Vec<Example> {
     let mut examples = Vec::new();
     for (label, folder) in folders.iter().enumerate() {
@@ -189,7 +191,7 @@ fn examples(mut classes: Classes, folders: &[String]) -> Vec<Example> {
     examples
 }
 
-/// The data set without its examples.
+/// Makes the data set without its examples.
 fn dataset(
     folder: &Path,
     published: &'static PublishedDataset,

@@ -1,14 +1,16 @@
 //! Pictures against PIL + torchvision, and against hostile files.
 //!
-//! `golden/preprocess` and `golden/preprocess_more` hold pictures and what PIL 13 + torchvision's transforms make of
+//! The golden folders `preprocess` and `preprocess_more` hold pictures and what PIL 13 + torchvision's transforms make of
 //! them; the keys of `expected.safetensors` say how. Lossless files: every value within 1 of 255 and at most 10 % of
 //! the values different. JPEG: within 3, mean difference at most 0.3.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 
-use contextune::image::{
+use common::golden;
+use contextune_data::image::{
     CropView, DecodeOptions, Format, ImageError, Picture, Pixels, PlanarRgb, Preprocess,
     RandomResizedCrop, decode, open,
 };
@@ -16,12 +18,6 @@ use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use safetensors::SafeTensors;
-
-fn golden(folder: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(folder)
-}
 
 fn expected(folder: &str) -> BTreeMap<String, Vec<u8>> {
     let bytes = fs::read(golden(folder).join("expected.safetensors")).unwrap();
