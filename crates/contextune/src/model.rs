@@ -7,10 +7,12 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::architecture::{Activation, ModelConfig, TextTowerConfig};
 use crate::backbone::{Clip, ImageTower, PixelNormalisation, TextTower};
-use crate::checkpoint::{self, Checkpoint, Weights, hub};
+#[cfg(feature = "hub")]
+use crate::checkpoint::hub;
+use crate::checkpoint::{self, Checkpoint, FetchProgress, Weights, is_hub_id};
 use crate::image::Preprocess;
 use crate::text::{TextError, Tokenizer};
-use crate::parameters::{Collector, ParameterError, ParameterSource, Parameters};
+use crate::parameters::{Collector, ParameterSource, Parameters};
 
 /// The small icon model that is part of this program.
 const EMBEDDED: &[u8] = include_bytes!("../../../assets/model/icons.safetensors");
@@ -101,7 +103,7 @@ impl Model {
         name: Option<&str>,
         options: ModelOptions,
         device: &Device,
-        progress: impl FnMut(hub::Progress<'_>),
+        progress: impl FnMut(FetchProgress<'_>),
     ) -> Result<Self, ModelError> {
         let mut checkpoint = match name {
             None => checkpoint::open_embedded(EMBEDDED)?,
@@ -305,17 +307,28 @@ fn once<T: Clone>(
 }
 
 /// A file or folder as it is; a hub id fetched into the hub's cache.
-fn locate(name: &str, progress: impl FnMut(hub::Progress<'_>)) -> Result<PathBuf, ModelError> {
+fn locate(name: &str, progress: impl FnMut(FetchProgress<'_>)) -> Result<PathBuf, ModelError> {
     let path = Path::new(name);
     if path.exists() {
         return Ok(path.to_owned());
     }
-    if !hub::is_id(name) {
+    if !is_hub_id(name) {
         return Err(ModelError::NotFound { name: name.into() });
     }
+    fetched(name, progress)
+}
+
+#[cfg(feature = "hub")]
+fn fetched(name: &str, progress: impl FnMut(FetchProgress<'_>)) -> Result<PathBuf, ModelError> {
     let options =
         hub::Options::from_env().ok_or_else(|| ModelError::NoCache { name: name.into() })?;
     Ok(hub::fetch(name, &options, progress)?)
+}
+
+/// Opening the path says that ids of the hub need the feature.
+#[cfg(not(feature = "hub"))]
+fn fetched(name: &str, _progress: impl FnMut(FetchProgress<'_>)) -> Result<PathBuf, ModelError> {
+    Ok(name.into())
 }
 
 /// Weights as constants on a device.

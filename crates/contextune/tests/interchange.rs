@@ -14,11 +14,12 @@ use contextune::data::{NamedTensor, TensorValues, write_tensors};
 use contextune::model::{Model, ModelOptions};
 use contextune::objective::similarity;
 use contextune::pickle::Item;
-use contextune::prompt::Prompt;
-use contextune::prompt::cocoop::CoCoOp;
-use contextune::prompt::coop::{self, CONTEXT, CoOp, ContextLayout, Position};
-use contextune::prompt::format::{DasslCheckpoint, DasslExport, DasslFamily, onnx};
-use contextune::train::Parameters;
+use contextune::input::Inputs;
+use contextune::task::{Classify, Prompt};
+use contextune::method::text::cocoop::CoCoOp;
+use contextune::method::text::coop::{self, CONTEXT, CoOp, ContextLayout, Position};
+use contextune::format::{DasslCheckpoint, DasslExport, DasslFamily, onnx};
+use contextune::parameters::Parameters;
 use safetensors::SafeTensors;
 use serde_json::json;
 use tempfile::TempDir;
@@ -88,7 +89,7 @@ impl Case {
     }
 
     /// The prompt that the parameters make.
-    fn prompt(&self, model: &Model) -> Box<dyn Prompt> {
+    fn prompt(&self, model: &Model) -> Box<dyn Prompt<Classify>> {
         let text = model.text_tower().unwrap();
         let (scale, placeholders) = (model.logit_scale().unwrap(), self.placeholders(model));
         if self.parameters.names().count() == 1 {
@@ -128,7 +129,8 @@ impl Case {
             .collect();
         let features = self.golden.tensor::<2>("image_features", model.device());
         let prompt = self.prompt(model);
-        let logits = prompt.logits(&self.parameters, features).unwrap();
+        let inputs = Inputs::Features(features);
+        let logits = prompt.forward(&self.parameters, &inputs).unwrap();
         let shape = logits.dims().to_vec();
         tensors.push(("logits".into(), shape, elements(logits)));
         let (values, shape) = self.golden.values("image_features");

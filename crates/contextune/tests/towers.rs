@@ -8,15 +8,15 @@ use common::{Golden, TOLERANCE, assert_values_close, elements};
 use contextune::backbone::{
     Activation, ImageTower, ParameterSource, PromptLayout, Row, TextTower, TextTowerConfig,
 };
+use contextune::input::Inputs;
 use contextune::objective::similarity;
-use contextune::prompt::{
-    Classification, Prompt, TrainingViews,
-    cocoop::CoCoOp,
-    coop::{CONTEXT, CoOp, ContextLayout, Placeholder, Position, placeholders},
-    zeroshot,
-};
+use contextune::task::{Training, Prompt, TrainingViews};
+use contextune::method::text::cocoop::CoCoOp;
+use contextune::method::text::coop::{CONTEXT, CoOp, ContextLayout, Placeholder, Position, placeholders};
+use contextune::method::text::zeroshot;
 use contextune::text::{TemplateSet, TextError, Tokenizer};
-use contextune::train::{FitSettings, Optimizer, Parameters, Progress, Schedule};
+use contextune::train::{FitSettings, Optimizer, Progress, Schedule};
+use contextune::parameters::{Parameters};
 use proptest::prelude::*;
 
 #[test]
@@ -189,7 +189,7 @@ fn coop_replays(name: &str, weight_decay: f32) {
         .collect();
     let coop = CoOp::new(&clip.text, clip.logit_scale, &prompts, &layout).unwrap();
     let features = expected.labelled("");
-    let task = Classification::new(
+    let task = Training::new(
         &coop,
         &features,
         TrainingViews::Whole,
@@ -239,7 +239,7 @@ fn cocoop_learns_as_the_official_code_does() {
         let prompts = placeholders(&tokenizer, &names, &layout, 77).unwrap();
         let prompt = CoCoOp::new(&clip.text, clip.logit_scale, prompts, layout.length).unwrap();
         let features = expected.labelled("");
-        let task = Classification::new(
+        let task = Training::new(
             &prompt,
             &features,
             TrainingViews::Whole,
@@ -253,11 +253,12 @@ fn cocoop_learns_as_the_official_code_does() {
             parameters.insert_data(learned, &shape, values, &device);
         }
 
-        let images = features.first_views(&device).unwrap();
-        let logits = prompt.logits(&parameters, images.clone()).unwrap();
+        let images = features.inputs.first_features(&device).unwrap();
+        let forward = |images| prompt.forward(&parameters, &Inputs::Features(images));
+        let logits = forward(images.clone()).unwrap();
         expected.assert_close("logits", logits.clone(), TOLERANCE);
         // A picture alone gets the logits that it gets among others.
-        let alone = prompt.logits(&parameters, images.narrow(0, 2, 1)).unwrap();
+        let alone = forward(images.narrow(0, 2, 1)).unwrap();
         let among = elements(logits.narrow(0, 2, 1));
         assert_values_close(name, &elements(alone), &among, 1e-5);
 

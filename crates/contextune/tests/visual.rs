@@ -6,16 +6,18 @@ use burn::tensor::{Device, Tensor, TensorData};
 use common::{Golden, TOLERANCE, assert_values_close, elements, golden};
 use contextune::backbone::ImageTower;
 use contextune::checkpoint::{self, Normalization};
-use contextune::features::LabelledFeatures;
+use contextune::input::{Examples, InputKind, Inputs};
 use contextune::model::{Model, ModelOptions};
 use contextune::objective::{linear_head, similarity};
-use contextune::prompt::coop::InitialContext;
-use contextune::prompt::finetune::{FinetuneSettings, Tuned};
-use contextune::prompt::pixel::{PixelSettings, Place};
-use contextune::prompt::source::Target;
-use contextune::prompt::vpt::{Depth, InitialPrompts, Location, Pooling, VptSettings};
-use contextune::prompt::{Batch, Learn, Lesson, side};
-use contextune::train::{Parameters, StepOutcome};
+use contextune::method::image::finetune::{FinetuneSettings, Tuned};
+use contextune::method::image::pixel::{PixelSettings, Place};
+use contextune::method::image::source::Target;
+use contextune::method::image::vpt::{Depth, InitialPrompts, Location, Pooling, VptSettings};
+use contextune::task::{Batch, Classify};
+use contextune::method::{Initialisation, Lesson, Method};
+use contextune::method::image::side;
+use contextune::parameters::{Parameters};
+use contextune::train::{StepOutcome};
 
 /// What the official checkpoints call everything that belongs to the transformer.
 const OFFICIAL: &str = "transformer.";
@@ -30,8 +32,8 @@ fn vision_transformer(device: &Device) -> Model {
     Model::open(path.to_str(), options, device, |_| ()).unwrap()
 }
 
-/// The golden pictures as they were before they were normalised, `[B, 3 · size · size]`.
-fn pixels(golden: &Golden, normalization: Normalization, device: &Device) -> Tensor<2> {
+/// The golden pictures as they were before they were normalised, `[B, 3, size, size]`.
+fn pixels(golden: &Golden, normalization: Normalization, device: &Device) -> Tensor<4> {
     let (mut values, shape) = golden.values("images");
     let size = shape[2] * shape[3];
     for (channel, pixels) in values.chunks_exact_mut(size).enumerate() {
@@ -43,27 +45,34 @@ fn pixels(golden: &Golden, normalization: Normalization, device: &Device) -> Ten
             .iter_mut()
             .for_each(|pixel| *pixel = *pixel * std + mean);
     }
-    Tensor::from_data(TensorData::new(values, [shape[0], 3 * size]), device)
+    Tensor::from_data(TensorData::new(values, shape), device)
 }
 
 /// The golden pictures and their labels as a step of training.
-fn batch(golden: &Golden, normalization: Normalization, device: &Device) -> Batch {
+fn batch(golden: &Golden, normalization: Normalization, device: &Device) -> Batch<Classify> {
     let labels = golden.integers("labels");
-    let count = labels.len();
     Batch {
-        image_features: pixels(golden, normalization, device),
-        labels: Tensor::from_data(TensorData::new(labels, [count]), device),
+        inputs: Inputs::Pixels(pixels(golden, normalization, device)),
+        targets: labels.into_iter().map(|label| label as usize).collect(),
         seed: 1,
         step: 0,
     }
 }
 
 /// The same as a data set to learn from.
-fn examples(golden: &Golden, device: &Device) -> LabelledFeatures {
+fn examples(golden: &Golden, device: &Device) -> Examples<usize> {
     let pixels = pixels(golden, Normalization::IMAGENET, device);
     let labels = golden.integers("labels");
     let labels = labels.iter().map(|&label| label as usize).collect();
-    LabelledFeatures::new(&elements(pixels.clone()), pixels.dims()[1], 1, labels)
+    examples_of(pixels, labels)
+}
+
+fn examples_of(pixels: Tensor<4>, labels: Vec<usize>) -> Examples<usize> {
+    let kind = InputKind::Pixels {
+        side: pixels.dims()[2],
+        margin: true,
+    };
+    Examples::in_memory(kind, &elements(pixels), 0, 1, labels)
 }
 
 /// Six classes without names.
@@ -73,15 +82,15 @@ fn class_names() -> Vec<String> {
 
 fn lesson<'a>(
     model: &'a Model,
-    train: &'a LabelledFeatures,
+    train: &'a Examples<usize>,
     class_names: &'a [String],
-) -> Lesson<'a> {
+) -> Lesson<'a, Classify> {
     Lesson {
         model,
         class_names,
         train,
         val: None,
-        initial: &InitialContext::Random,
+        initial: &Initialisation::Random,
         seed: 7,
     }
 }
@@ -112,7 +121,7 @@ fn assert_variant(case: &str, settings: &VptSettings) {
     let prompt = settings.open(&model, &class_names(), &parameters, None);
     let prompt = prompt.unwrap();
     let batch = batch(&golden, Normalization::IMAGENET, &device);
-    let logits = prompt.logits(&parameters, batch.image_features.clone());
+    let logits = prompt.forward(&parameters, &batch.inputs);
     golden.assert_close(&format!("{case}.logits"), logits.unwrap(), TOLERANCE);
 
     let outcome = prompt.step(&parameters.tracked(), &batch).unwrap();
@@ -164,10 +173,10 @@ fn prompts_begin_from_class_tokens() {
     let golden = Golden::open("vpt.safetensors");
     let model = vision_transformer(&device);
     let all = examples(&golden, &device);
-    assert_eq!(all.labels(), [4, 0, 4, 2, 3]);
+    assert_eq!(all.targets, [4, 0, 4, 2, 3]);
     // The classes that have pictures, without the gaps between them.
-    let pixels = elements(pixels(&golden, Normalization::IMAGENET, &device));
-    let examples = LabelledFeatures::new(&pixels, all.width(), 1, vec![3, 0, 3, 1, 2]);
+    let pixels = pixels(&golden, Normalization::IMAGENET, &device);
+    let examples = examples_of(pixels, vec![3, 0, 3, 1, 2]);
     let names = class_names()[..4].to_vec();
     let lesson = lesson(&model, &examples, &names);
     let begin = |initial| {
@@ -237,7 +246,7 @@ fn prompts_begin_from_class_tokens() {
         ..VptSettings::default()
     };
     let refused = another_number.begin(&lesson).unwrap_err().to_string();
-    assert!(refused.contains("leave --tokens out"), "{refused}");
+    assert!(refused.contains("leave it out"), "{refused}");
     let (tokens, names) = (6, class_names());
     let gaps = self::lesson(&model, &all, &names);
     let refused = VptSettings {
@@ -335,7 +344,7 @@ fn pixel_prompts_equal_the_official_ones() {
         let prompt = settings.open(&model, &[], &parameters, Some(words.clone()));
         let prompt = prompt.unwrap();
         let batch = batch(&golden, Normalization::OPENAI, &device);
-        let logits = prompt.logits(&parameters, batch.image_features.clone());
+        let logits = prompt.forward(&parameters, &batch.inputs);
         golden.assert_close(&format!("{case}.logits"), logits.unwrap(), TOLERANCE);
         let outcome = prompt.step(&parameters.tracked(), &batch).unwrap();
         let loss = golden.values(&format!("{case}.loss")).0[0];
@@ -393,7 +402,7 @@ fn parts_of_a_tower_learn_as_they_do_in_the_whole() {
         head(&mut parameters);
         let logits = begun
             .prompt
-            .logits(&parameters, batch.image_features.clone());
+            .forward(&parameters, &batch.inputs);
         golden.assert_close("base.logits", logits.unwrap(), TOLERANCE);
         begun
             .prompt

@@ -9,7 +9,7 @@ use hf_hub::{Cache, CacheRepo};
 
 use super::error::{Error, Result};
 use super::folder::existing_file;
-pub use super::hub_id::is_id;
+pub use super::hub_id::{FetchProgress as Progress, is_id};
 use super::{hugging_face, open_clip};
 
 /// Where models come from and where they are kept.
@@ -42,17 +42,6 @@ impl Options {
             cache,
         })
     }
-}
-
-/// How far a download is.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress<'a> {
-    /// The file.
-    pub file: &'a str,
-    /// Bytes on disk, those of an earlier attempt included.
-    pub done: u64,
-    /// Bytes of the whole file.
-    pub total: u64,
 }
 
 /// A model in the cache.

@@ -1,6 +1,17 @@
 //! Ids of the Hugging Face hub, such as `openai/clip-vit-base-patch32`. Known without the feature `hub` too, so that one
 //! is refused with an explanation.
 
+/// How far a download is.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchProgress<'a> {
+    /// The file.
+    pub file: &'a str,
+    /// Bytes on disk, those of an earlier attempt included.
+    pub done: u64,
+    /// Bytes of the whole file.
+    pub total: u64,
+}
+
 /// Returns whether a text has the form of a hub id, `owner/name`.
 pub fn is_id(text: &str) -> bool {
     let is_name = |name: &str| {

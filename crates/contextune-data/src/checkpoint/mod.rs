@@ -31,6 +31,7 @@ mod torch_writer;
 mod weights;
 mod zip;
 
+pub use hub_id::{FetchProgress, is_id as is_hub_id};
 pub use error::{Error, Result};
 pub use opened::{Checkpoint, Format, Normalization, OpenOptions};
 pub use parameters::check_config;

@@ -35,6 +35,7 @@ pub use inspect::{
 };
 pub use named_features::{NamedFeatures, NamedRows};
 pub use published::table::PublishedDataset;
+pub use sampling::{LearnFrom, Sampling};
 pub use split::{Split, Subset};
 
 /// Opens the data set at `path`, recognised by its content:

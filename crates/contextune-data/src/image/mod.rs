@@ -19,8 +19,8 @@ mod preprocess;
 mod resize;
 
 pub use augment::{CropView, RandomResizedCrop};
-pub(crate) use decode::read;
-pub use decode::{DecodeOptions, decode, open};
+
+pub use decode::{DecodeOptions, decode, open, read};
 pub use error::ImageError;
 pub use format::Format;
 pub use miniature::Miniature;

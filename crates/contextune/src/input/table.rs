@@ -59,11 +59,27 @@ impl<T> Examples<T> {
     /// # Panics
     /// If the numbers do not fit each other, or there is nothing.
     pub fn of_features(features: &[f32], width: usize, views: usize, targets: Vec<T>) -> Self {
-        let rows = features
-            .chunks_exact(width)
+        Self::in_memory(InputKind::Features, features, width, views, targets)
+    }
+
+    /// The values of N · V inputs of one kind, the views of an example one after another; a feature has `width` of them.
+    ///
+    /// # Panics
+    /// If the numbers do not fit each other, or there is nothing.
+    pub fn in_memory(
+        kind: InputKind,
+        values: &[f32],
+        width: usize,
+        views: usize,
+        targets: Vec<T>,
+    ) -> Self {
+        let rows = values
+            .chunks_exact(kind.values(width))
             .map(|row| Row::Here(row.into()));
-        let inputs = InputTable::from_rows(rows.collect(), InputKind::Features, width, views);
-        Self::new(inputs, targets)
+        Self::new(
+            InputTable::from_rows(rows.collect(), kind, width, views),
+            targets,
+        )
     }
 
     /// Inputs with their targets.

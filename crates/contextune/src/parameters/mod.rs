@@ -68,16 +68,19 @@ pub fn elements_of<const D: usize>(
     name: &str,
     tensor: Tensor<D>,
 ) -> Result<Vec<f32>, ParameterError> {
-    let data = tensor.inner().into_data();
-    let found = data.dtype;
-    match found {
-        DType::F32 => data.try_to_vec().map_err(|_| found),
-        _ => Err(found),
-    }
-    .map_err(|found| ParameterError::NotFloat {
+    let found = tensor.dtype();
+    let not_float = || ParameterError::NotFloat {
         name: name.to_owned(),
         found: format!("{found:?}"),
-    })
+    };
+    match found {
+        DType::F32 => tensor
+            .inner()
+            .into_data()
+            .try_to_vec()
+            .map_err(|_| not_float()),
+        _ => Err(not_float()),
+    }
 }
 
 /// Named tensors of any rank, in the order of their names.

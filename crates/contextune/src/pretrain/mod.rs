@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::backbone::BackboneError;
 use crate::backbone::{
     Clip, ImageTower, ModelConfig, PixelNormalisation, TextTower, TextTowerConfig,
 };

@@ -68,7 +68,7 @@ pub fn learned_context(
             context.reshape([classes * length, width]) // [K · M, d]
         }
     };
-    let near = words::nearest(&table, &text, &model.tokenizer()?, count);
+    let near = words::nearest(&table, &text, &*model.tokenizer()?, count);
     let (moved, unknown_beginning) = match beginning(learned, &layout, model) {
         Ok(initial) if initial.len() == values.len() => {
             (movements(&initial, &values, width), None)

@@ -53,37 +53,6 @@ pub enum LearnError {
     #[error(transparent)]
     Measure(#[from] MeasureError),
     /// The run folder.
-        run: PathBuf,
-        /// Epochs done.
-        epochs_done: usize,
-        /// Epochs of the whole run.
-        epochs: usize,
-    },
-    /// A step needs more memory than there is.
-    #[error(
-        "a step with {examples} examples needs about {:.1} GB, and {:.1} GB are free: use a smaller batch size or a shorter prompt",
-        *needed as f64 / 1e9, *there as f64 / 1e9
-    )]
-    TooLarge {
-        /// Examples in a step.
-        examples: usize,
-        /// Bytes that it needs.
-        needed: u64,
-        /// Bytes that are free.
-        there: u64,
-    },
-    /// There is nothing to learn from.
-    #[error("there is nothing to learn from: {0}")]
-    NoTraining(InputError),
-    /// There is nothing to measure on.
-    #[error("there is nothing to measure the accuracy on in the {split} split: {source}")]
-    NothingToMeasure {
-        /// The split that was asked for.
-        split: Split,
-        /// Why.
-        source: InputError,
-    },
-    /// The run folder.
     #[error(transparent)]
     Run(#[from] RunError),
     /// The data set.

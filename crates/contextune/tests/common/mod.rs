@@ -8,7 +8,7 @@ use std::process::Command;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use contextune::backbone::Clip;
-use contextune::features::LabelledFeatures;
+use contextune::input::Examples;
 use contextune::model::{Model, ModelOptions};
 use safetensors::{Dtype, SafeTensors};
 
@@ -94,11 +94,11 @@ impl Golden {
     }
 
     /// Image features and labels whose names begin with `prefix`.
-    pub fn labelled(&self, prefix: &str) -> LabelledFeatures {
+    pub fn labelled(&self, prefix: &str) -> Examples<usize> {
         let labels = self.integers(&format!("{prefix}labels"));
         let labels = labels.into_iter().map(|label| label as usize).collect();
         let (features, shape) = self.values(&format!("{prefix}image_features"));
-        LabelledFeatures::new(&features, shape[1], 1, labels)
+        Examples::of_features(&features, shape[1], 1, labels)
     }
 
     pub fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {

@@ -2,10 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use contextune::train::{
-    EpochMetrics, FitSettings, Observer, Parameters, Progress, Step, StepOutcome, Task, TrainError,
-    TrainingState, fit,
-};
+use contextune::train::{EpochMetrics, FitSettings, Observer, Progress, Step, StepOutcome, Problem, TrainError, TrainingState, fit};
+use contextune::parameters::{Parameters};
 
 use super::{Golden, TOLERANCE, assert_values_close, elements};
 
@@ -38,14 +36,14 @@ impl Learned {
 /// first step, loss and rate of each, and what they moved, within `moved`, are those of the golden file.
 pub fn replay(
     golden: &Golden,
-    task: &impl Task,
+    problem: &impl Problem<Error: std::fmt::Debug>,
     parameters: Parameters,
     learned: &[Learned],
     settings: &FitSettings,
     moved: f64,
 ) -> Parameters {
     let what = |what: &str| format!("{}: {what}", golden.name);
-    let first = first_step(task, &parameters);
+    let first = first_step(problem, &parameters);
     let official = golden.values("loss").0[0];
     assert_loss(&what("the first loss"), first.loss, official);
     assert_eq!(first.gradients.len(), learned.len());
@@ -62,7 +60,7 @@ pub fn replay(
     };
     let mut state = TrainingState::new(parameters.clone());
     let mut history = History::default();
-    fit(task, &settings, &mut state, &mut history).unwrap();
+    fit(problem, &settings, &mut state, &mut history).unwrap();
     assert_eq!(history.0.len(), losses.len());
     for (epoch, (rate, loss)) in history.0.into_iter().zip(rates.into_iter().zip(losses)) {
         assert!(
@@ -92,15 +90,16 @@ pub fn replay(
     state.parameters
 }
 
-fn first_step(task: &impl Task, parameters: &Parameters) -> StepOutcome {
+fn first_step(problem: &impl Problem<Error: std::fmt::Debug>, parameters: &Parameters) -> StepOutcome {
     let progress = Progress {
         epoch: 0,
         epochs: 1,
         step: 0,
         steps: 1,
     };
-    let batch = &task.batches(0)[0];
-    task.step(&parameters.tracked(), Step { progress, batch })
+    let batch = problem.load(&problem.batches(0)[0]).unwrap();
+    problem
+        .step(&parameters.tracked(), Step { progress, batch })
         .unwrap()
 }
 

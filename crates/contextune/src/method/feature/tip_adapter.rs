@@ -138,7 +138,10 @@ impl<const LEARNED: bool> Method for KeysSettings<LEARNED> {
 }
 
 /// Keys from the mean over the views of each training picture.
-fn begin(lesson: &Lesson<'_, Classify>, templates: &str) -> Result<Beginning, MethodError> {
+fn begin(
+    lesson: &Lesson<'_, Classify>,
+    templates: &str,
+) -> Result<Beginning<Classify>, MethodError> {
     let Lesson {
         model,
         class_names,

@@ -17,7 +17,7 @@ use crate::method::{Beginning, Initialisation, Lesson, Method, MethodError, Need
 use crate::model::Model;
 use crate::parameters::{ExpectedTensor, Initial, Parameters, Size, read_tensor};
 use crate::task::{ClassFeatures, Classify, Prompt, PromptError, Task};
-use crate::text::{Overlong, TextError, Tokenizer};
+use crate::text::{Overlong, TextError, Tokenizer, class_words};
 
 /// The context's name in prompt files, ours and the official ones.
 pub const CONTEXT: &str = "ctx";
@@ -141,7 +141,7 @@ pub fn placeholders(
     class_names
         .iter()
         .map(|name| {
-            let name = name.replace('_', " ");
+            let name = class_words(name);
             let prompt = format!("{context}{name}.");
             let ids = tokenizer.tokenize(&prompt, limit, Overlong::Refuse);
             let ids = ids.map_err(|error| match error {
@@ -324,7 +324,7 @@ impl CoOp {
     ) -> Result<Self, MethodError> {
         let text = model.text_tower()?;
         let limit = text.config().context_length;
-        let placeholders = placeholders(&model.tokenizer()?, class_names, layout, limit)?;
+        let placeholders = placeholders(&*model.tokenizer()?, class_names, layout, limit)?;
         Ok(Self::new(
             &text,
             model.logit_scale()?,
