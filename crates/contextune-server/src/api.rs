@@ -25,8 +25,8 @@ use utoipa::{Modify, OpenApi, ToSchema};
 use crate::answer::{Answer, ErrorBody, Refusal};
 use crate::intake::{self, JsonRequest};
 use crate::lesson::{self, Progress};
-use crate::server::State as ServerState;
 use crate::shelf::{Entry, LearnedEntry};
+use crate::state::State as ServerState;
 use crate::worker::Question;
 use crate::{guard, page};
 
@@ -139,7 +139,7 @@ fn in_json(response: Response) -> Response {
 /// The document that describes the interface.
 #[derive(OpenApi)]
 #[openapi(
-    modifiers(&Token),
+    modifiers(&TokenScheme),
     info(
         title = "Contextune",
         description = "Asks learned prompts about pictures, and teaches new ones."
@@ -159,10 +159,10 @@ fn in_json(response: Response) -> Response {
 )]
 struct Description;
 
-/// Says how the token is shown, where the server asks for one.
-struct Token;
+/// Adds the security scheme: how the access token is shown, where the server asks for one.
+struct TokenScheme;
 
-impl Modify for Token {
+impl Modify for TokenScheme {
     fn modify(&self, document: &mut OpenApiDocument) {
         let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
         let components = document.components.get_or_insert_default();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Form;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN, SET_COOKIE};
+use axum::http::header::{HOST, ORIGIN, SET_COOKIE};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -14,39 +14,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::answer::{ErrorBody, Refusal};
-use crate::server::State as ServerState;
-
-const COOKIE_NAME: &str = "contextune-token";
-
-/// What the cookie's value is derived for (BLAKE3's key derivation).
-const COOKIE_CONTEXT: &str = "contextune 2026-11-22 cookie of the page";
-
-/// A token, kept as hashes: hashes are compared in constant time, and a cookie that goes astray is not the token.
-#[derive(Clone, Debug)]
-pub(crate) struct Token {
-    token: blake3::Hash,
-    cookie: blake3::Hash,
-}
-
-impl Token {
-    pub fn new(token: &str) -> Self {
-        Self {
-            token: blake3::hash(token.as_bytes()),
-            cookie: blake3::Hash::from_bytes(blake3::derive_key(COOKIE_CONTEXT, token.as_bytes())),
-        }
-    }
-
-    fn is(&self, given: &str) -> bool {
-        self.token == blake3::hash(given.trim().as_bytes())
-    }
-
-    fn is_shown(&self, headers: &HeaderMap) -> bool {
-        bearer(headers).is_some_and(|given| self.is(given))
-            || cookies(headers)
-                .filter_map(|given| blake3::Hash::from_hex(given).ok())
-                .any(|given| given == self.cookie)
-    }
-}
+use crate::state::State as ServerState;
 
 /// Lets through who shows the token, in `Authorization: Bearer …` or in the cookie of `/login`.
 pub(crate) async fn token(
@@ -64,21 +32,6 @@ pub(crate) async fn token(
             "this server asks for its token: send it as `Authorization: Bearer TOKEN`",
         )),
     }
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, given) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(given)
-}
-
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let cookies = headers.get_all(COOKIE).into_iter();
-    cookies
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|cookie| cookie.trim().split_once('='))
-        .filter(|(name, _)| *name == COOKIE_NAME)
-        .map(|(_, value)| value)
 }
 
 /// What the page's form sends.
@@ -102,18 +55,17 @@ pub(crate) async fn login(
     State(state): State<Arc<ServerState>>,
     Form(Login { token: given }): Form<Login>,
 ) -> Result<Response, Refusal> {
-    let cookie = match &state.token {
-        None => return Ok(StatusCode::NO_CONTENT.into_response()),
-        Some(token) if token.is(&given) => token.cookie.to_hex(),
-        Some(_) => {
-            return Err(Refusal::new(
-                StatusCode::UNAUTHORIZED,
-                "this is not the token that the server was started with",
-            ));
+    match &state.token {
+        None => Ok(StatusCode::NO_CONTENT.into_response()),
+        Some(token) if token.is(&given) => {
+            let cookie = [(SET_COOKIE, token.set_cookie())];
+            Ok((StatusCode::NO_CONTENT, cookie).into_response())
         }
-    };
-    let cookie = format!("{COOKIE_NAME}={cookie}; HttpOnly; SameSite=Strict; Path=/");
-    Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response())
+        Some(_) => Err(Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "this is not the token that the server was started with",
+        )),
+    }
 }
 
 /// Turns away what another site's page sends, and names of this machine that another site made up.

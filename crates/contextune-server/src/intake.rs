@@ -24,7 +24,7 @@ use utoipa::ToSchema;
 
 use crate::answer::Refusal;
 use crate::classifier::Wording;
-use crate::server::{Limits, MOST_PICTURES};
+use crate::limits::{Limits, MOST_PICTURES};
 
 /// Bytes that one permit stands for.
 const PERMIT: usize = 1024;

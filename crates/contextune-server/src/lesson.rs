@@ -35,7 +35,7 @@ use crate::answer::Refusal;
 use crate::intake::{
     Unclaimed, broken_form, multipart, text, too_large, twice, unknown_field, unprocessable,
 };
-use crate::server::Limits;
+use crate::limits::Limits;
 use crate::shelf::{Backbone, Shelf};
 
 /// Bytes of all pictures of a lesson, and how many there may be.

@@ -11,7 +11,7 @@ use axum::routing::get;
 use include_dir::{Dir, include_dir};
 
 use crate::answer::Refusal;
-use crate::server::State;
+use crate::state::State;
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/assets");
 const POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
