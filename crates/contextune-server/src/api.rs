@@ -20,9 +20,10 @@ use serde::Serialize;
 use tokio_util::io::ReaderStream;
 use utoipa::openapi::OpenApi as OpenApiDocument;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::{Modify, OpenApi, ToSchema};
+use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
 use crate::answer::{Answer, ErrorBody, Refusal};
+use crate::guard::{ForeignPage, Unauthorized};
 use crate::intake::{self, JsonRequest};
 use crate::lesson::{self, Progress};
 use crate::shelf::{Entry, LearnedEntry};
@@ -193,9 +194,7 @@ async fn health() -> Json<Health> {
 }
 
 /// Counters in Prometheus' text format.
-#[utoipa::path(get, path = "/metrics", responses(
-        (status = 401, body = ErrorBody, description = "the token is missing"),
-        (status = 403, body = ErrorBody, description = "another site's page asks, or under another name of the machine"),
+#[utoipa::path(get, path = "/metrics", responses(Unauthorized, ForeignPage,
         (status = 200, body = String, content_type = "application/openmetrics-text")))]
 async fn metrics(State(state): State<Arc<ServerState>>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -302,9 +301,7 @@ impl ModelDescription {
 }
 
 /// What can be asked: runs, then words, then what was taught.
-#[utoipa::path(get, path = "/v1/models", responses(
-        (status = 403, body = ErrorBody, description = "another site's page asks, or under another name of the machine"),
-        (status = 200, body = Models), (status = 401, body = ErrorBody)))]
+#[utoipa::path(get, path = "/v1/models", responses(Unauthorized, ForeignPage, (status = 200, body = Models)))]
 async fn models(State(state): State<Arc<ServerState>>) -> Json<Models> {
     Json(Models {
         models: state
@@ -354,9 +351,7 @@ async fn run_file(
 
 /// The page that shows what was learned.
 #[utoipa::path(get, path = "/v1/models/{name}/report.html", params(("name" = String, Path,)),
-    responses(
-        (status = 401, body = ErrorBody, description = "the token is missing"),
-        (status = 403, body = ErrorBody, description = "another site's page asks, or under another name of the machine"),
+    responses(Unauthorized, ForeignPage,
         (status = 200, body = String, content_type = "text/html"), (status = 404, body = ErrorBody)))]
 async fn report(
     State(state): State<Arc<ServerState>>,
@@ -375,9 +370,7 @@ async fn report(
 
 /// The prompt file, to be used elsewhere.
 #[utoipa::path(get, path = "/v1/models/{name}/prompt.safetensors", params(("name" = String, Path,)),
-    responses(
-        (status = 401, body = ErrorBody, description = "the token is missing"),
-        (status = 403, body = ErrorBody, description = "another site's page asks, or under another name of the machine"),
+    responses(Unauthorized, ForeignPage,
         (status = 200, body = String, content_type = "application/octet-stream"), (status = 404, body = ErrorBody)))]
 async fn prompt(
     State(state): State<Arc<ServerState>>,
@@ -421,12 +414,10 @@ struct FormRequest {
 /// next to nothing.
 #[utoipa::path(post, path = "/v1/predict",
     request_body(content((FormRequest = "multipart/form-data"), (JsonRequest = "application/json"))),
-    responses(
-        (status = 403, body = ErrorBody, description = "another site's page asks, or under another name of the machine"),
+    responses(Unauthorized, ForeignPage,
         (status = 500, body = ErrorBody, description = "the server failed on this request"),
         (status = 200, body = Answer),
         (status = 400, body = ErrorBody, description = "malformed"),
-        (status = 401, body = ErrorBody, description = "the token is missing"),
         (status = 404, body = ErrorBody, description = "no such model"),
         (status = 408, body = ErrorBody, description = "the request did not arrive in time"),
         (status = 413, body = ErrorBody, description = "too large"),
@@ -474,6 +465,15 @@ struct LessonForm {
     picture: Option<Vec<Vec<u8>>>,
 }
 
+/// Documents the refusals of the paths under `/v1/teach`.
+#[derive(IntoResponses)]
+#[response(
+    status = 403,
+    description = "nothing can be taught here, or another site's page asks"
+)]
+#[expect(dead_code, reason = "it documents a response and is never made")]
+struct NotTaughtHere(ErrorBody);
+
 /// A lesson that has begun.
 #[derive(Serialize, ToSchema)]
 struct Begun {
@@ -485,15 +485,13 @@ struct Begun {
 
 /// Learns a new prompt from pictures; one lesson at a time.
 #[utoipa::path(post, path = "/v1/teach", request_body(content = LessonForm, content_type = "multipart/form-data"),
-    responses(
+    responses(Unauthorized, NotTaughtHere,
         (status = 400, body = ErrorBody, description = "malformed"),
-        (status = 401, body = ErrorBody, description = "the token is missing"),
         (status = 408, body = ErrorBody, description = "the lesson did not arrive in time"),
         (status = 413, body = ErrorBody, description = "too large"),
         (status = 500, body = ErrorBody, description = "the disk cannot be written"),
         (status = 503, body = ErrorBody, description = "too many lessons arrive, or the server is stopping"),
         (status = 202, body = Begun),
-        (status = 403, body = ErrorBody, description = "nothing can be taught here, or another site's page asks"),
         (status = 409, body = ErrorBody, description = "the name is taken, or another lesson is under way"),
         (status = 422, body = ErrorBody, description = "the lesson cannot be learned from"),
     ))]
@@ -508,9 +506,7 @@ async fn teach(
 
 /// How far a lesson is.
 #[utoipa::path(get, path = "/v1/teach/{name}", params(("name" = String, Path,)),
-    responses(
-        (status = 401, body = ErrorBody, description = "the token is missing"),
-        (status = 403, body = ErrorBody, description = "nothing can be taught here, or another site's page asks"),
+    responses(Unauthorized, NotTaughtHere,
         (status = 200, body = Progress), (status = 404, body = ErrorBody)))]
 async fn lesson_progress(
     State(state): State<Arc<ServerState>>,
@@ -522,9 +518,7 @@ async fn lesson_progress(
 
 /// Ends a lesson after its epoch.
 #[utoipa::path(delete, path = "/v1/teach/{name}", params(("name" = String, Path,)),
-    responses(
-        (status = 401, body = ErrorBody, description = "the token is missing"),
-        (status = 403, body = ErrorBody, description = "nothing can be taught here, or another site's page asks"),
+    responses(Unauthorized, NotTaughtHere,
         (status = 204), (status = 404, body = ErrorBody)))]
 async fn stop_lesson(
     State(state): State<Arc<ServerState>>,

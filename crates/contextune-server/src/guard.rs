@@ -11,10 +11,25 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::answer::{ErrorBody, Refusal};
 use crate::state::State as ServerState;
+
+/// Documents the refusal of [`token`].
+#[derive(IntoResponses)]
+#[response(status = 401, description = "the token is missing")]
+#[expect(dead_code, reason = "it documents a response and is never made")]
+pub(crate) struct Unauthorized(ErrorBody);
+
+/// Documents the refusal of [`origin`].
+#[derive(IntoResponses)]
+#[response(
+    status = 403,
+    description = "another site's page asks, or under another name of the machine"
+)]
+#[expect(dead_code, reason = "it documents a response and is never made")]
+pub(crate) struct ForeignPage(ErrorBody);
 
 /// Lets through who shows the token, in `Authorization: Bearer …` or in the cookie of `/login`.
 pub(crate) async fn token(
@@ -43,10 +58,9 @@ pub(crate) struct Login {
 /// Gives who knows the token a cookie that stands for it, which no script can read.
 #[utoipa::path(post, path = "/login",
     request_body(content = Login, content_type = "application/x-www-form-urlencoded"),
-    responses(
+    responses(ForeignPage,
         (status = 204, description = "the cookie is set"),
         (status = 401, body = ErrorBody, description = "another token"),
-        (status = 403, body = ErrorBody, description = "another site's page asks, or under another name of the machine"),
         (status = 413, body = ErrorBody, description = "too large"),
         (status = 415, body = ErrorBody, description = "no form"),
         (status = 422, body = ErrorBody, description = "a form without `token`"),
