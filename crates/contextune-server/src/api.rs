@@ -25,7 +25,7 @@ use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 use crate::answer::{Answer, ErrorBody, Refusal};
 use crate::guard::{ForeignPage, Unauthorized};
 use crate::intake::{self, JsonRequest};
-use crate::lesson::{self, Progress};
+use crate::lesson::{self, LessonProgress};
 use crate::shelf::{Entry, LearnedEntry};
 use crate::state::State as ServerState;
 use crate::worker::Question;
@@ -507,11 +507,11 @@ async fn teach(
 /// How far a lesson is.
 #[utoipa::path(get, path = "/v1/teach/{name}", params(("name" = String, Path,)),
     responses(Unauthorized, NotTaughtHere,
-        (status = 200, body = Progress), (status = 404, body = ErrorBody)))]
+        (status = 200, body = LessonProgress), (status = 404, body = ErrorBody)))]
 async fn lesson_progress(
     State(state): State<Arc<ServerState>>,
     Path(name): Path<String>,
-) -> Result<Json<Progress>, Refusal> {
+) -> Result<Json<LessonProgress>, Refusal> {
     let progress = lessons(&state)?.progress(&name);
     progress.map(Json).ok_or_else(|| no_lesson(&name))
 }

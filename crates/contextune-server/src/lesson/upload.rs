@@ -1,0 +1,380 @@
+//! Receives a lesson: its pictures into a folder, and what is to be learned from them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::Request;
+use axum::extract::multipart::Field;
+use axum::http::StatusCode;
+use contextune::data;
+use contextune::image::Format;
+use contextune::prompt::Method;
+use contextune::prompt::coop::{ContextLayout, Position};
+use contextune::prompt::linear_probe::LinearProbeSettings;
+use contextune::run::{RecipeName, Settings};
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::answer::Refusal;
+use crate::intake::{
+    Unclaimed, broken_form, multipart, text, too_large, twice, unknown_field, unprocessable,
+};
+use crate::limits::Limits;
+use crate::shelf::{Backbone, Shelf};
+
+/// Bytes of all pictures of a lesson.
+const LESSON_BYTES: usize = 1 << 30;
+/// Pictures of a lesson.
+const LESSON_PICTURES: usize = 10_000;
+/// Bytes of the whole form: a picture's head has less than a kilobyte.
+pub(crate) const MOST_BYTES: usize = LESSON_BYTES + LESSON_PICTURES * 1024;
+/// The slowest that a lesson may arrive, in bytes a second.
+const SLOWEST: usize = 16_000;
+/// Classes of a lesson.
+const LESSON_CLASSES: usize = 200;
+/// Longest name of a lesson, in bytes.
+const LONGEST_NAME: usize = 64;
+/// Longest name of a class, which is the name of a folder, in bytes.
+const LONGEST_CLASS: usize = 100;
+/// Of so many pictures of a class one is held out; a class with fewer keeps all.
+const ONE_HELD_OUT_OF: usize = 5;
+/// Bytes by which a picture's format is recognised.
+const LONGEST_SIGNATURE: usize = 16;
+/// Context vectors of a taught prompt.
+const CONTEXT_VECTORS: usize = 16;
+/// In front of the class, in the name of a picture's part.
+const CLASS: &str = "class/";
+/// Begins the name of a folder whose lesson is still arriving.
+const ARRIVING_PREFIX: &str = ".arriving-";
+/// The age at which the folder of a lesson that is still arriving was left by a server that was killed.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+/// The pictures' folder in a lesson's folder.
+pub(super) const DATA: &str = "data";
+const FIELDS: &str = "name, method, backbone, and pictures as files under class/ and their class";
+
+/// What is to be learned, its pictures on disk.
+pub(super) struct Plan {
+    pub name: String,
+    pub settings: Settings,
+    pub backbone: Arc<Backbone>,
+    pub held_out: usize,
+    /// The names under which its pictures were sent, by those under which they are kept.
+    pub sent: BTreeMap<String, String>,
+    pub folder: PathBuf,
+}
+
+/// Removes what killed servers left of lessons that arrived; another server may be receiving one at this moment.
+pub(super) fn remove_abandoned(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    for entry in entries.filter_map(Result::ok) {
+        let is_arriving = entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(ARRIVING_PREFIX);
+        let changed = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = changed.ok().and_then(|changed| changed.elapsed().ok());
+        if is_arriving && age.is_some_and(|age| age > ABANDONED) {
+            // What cannot be removed does no harm.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// A lesson that is being sent.
+pub(super) struct Upload {
+    /// The folder of all lessons.
+    lessons: PathBuf,
+    shelf: Arc<Shelf>,
+    name: Option<String>,
+    method: Option<String>,
+    backbone: Option<String>,
+    /// Pictures by class, in the order in which they came.
+    classes: BTreeMap<String, Vec<PathBuf>>,
+    /// The names under which they were sent, by those under which they are kept.
+    sent: BTreeMap<String, String>,
+    /// Goes away with the upload, unless it becomes a plan.
+    folder: TempDir,
+}
+
+/// How much of a lesson has arrived, and until when the next piece has to.
+struct Arrival {
+    began: Instant,
+    patience: Duration,
+    bytes: usize,
+    unclaimed: Unclaimed,
+}
+
+impl Arrival {
+    /// What `next` gives, unless the client is too slow.
+    async fn next<T>(
+        &mut self,
+        next: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let until = self.began + self.patience + Duration::from_secs((self.bytes / SLOWEST) as u64);
+        let next = tokio::time::timeout_at(until.into(), next).await;
+        self.unclaimed.claim();
+        next.map_err(|_| {
+            Refusal::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "the lesson did not arrive in time",
+            )
+        })?
+    }
+}
+
+impl Upload {
+    /// Receives a lesson into a folder of its own in `lessons`.
+    ///
+    /// # Errors
+    /// 400, 408, 409, 413, 422, and 500 if the disk cannot be written.
+    pub async fn receive(
+        lessons: &Path,
+        shelf: &Arc<Shelf>,
+        request: Request,
+        limits: &Limits,
+    ) -> Result<Self, Refusal> {
+        fs::create_dir_all(lessons).map_err(cannot_keep)?;
+        let folder = tempfile::Builder::new()
+            .prefix(ARRIVING_PREFIX)
+            .tempdir_in(lessons)
+            .map_err(cannot_keep)?;
+        let mut upload = Self {
+            lessons: lessons.to_owned(),
+            shelf: Arc::clone(shelf),
+            name: None,
+            method: None,
+            backbone: None,
+            classes: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            folder,
+        };
+        let mut arrival = Arrival {
+            began: Instant::now(),
+            patience: limits.patience,
+            bytes: 0,
+            unclaimed: Unclaimed::default(),
+        };
+        let mut parts = multipart(request.map(|body| arrival.unclaimed.watch(body))).await?;
+        let mut pictures = 0;
+        while let Some(part) = arrival
+            .next(async { parts.next_field().await.map_err(broken_form) })
+            .await?
+        {
+            let field = part.name().unwrap_or_default().to_owned();
+            if let Some(class) = field.strip_prefix(CLASS) {
+                upload.check_name()?;
+                upload.check_class(class)?;
+                pictures += 1;
+                if pictures > LESSON_PICTURES {
+                    return Err(too_large(format!(
+                        "at most {LESSON_PICTURES} pictures are taken for a lesson"
+                    )));
+                }
+                upload
+                    .picture(class, pictures, part, limits, &mut arrival)
+                    .await?;
+                continue;
+            }
+            let value = arrival.next(text(part)).await?;
+            let is_again = match field.as_str() {
+                "name" => upload.name.replace(value).is_some(),
+                "method" => upload.method.replace(value).is_some(),
+                "backbone" => upload.backbone.replace(value).is_some(),
+                _ => return Err(unknown_field(&field, FIELDS)),
+            };
+            if is_again {
+                return Err(twice(&field));
+            }
+        }
+        Ok(upload)
+    }
+
+    /// Writes one picture to the upload's folder.
+    async fn picture(
+        &mut self,
+        class: &str,
+        number: usize,
+        mut part: Field<'_>,
+        limits: &Limits,
+        arrival: &mut Arrival,
+    ) -> Result<(), Refusal> {
+        let name: String = part
+            .file_name()
+            .unwrap_or("a picture")
+            .chars()
+            .take(LONGEST_CLASS)
+            .collect();
+        let path = self.folder.path().join(format!("{number:05}"));
+        let mut file = tokio::fs::File::create(&path).await.map_err(cannot_keep)?;
+        let mut beginning = Vec::new();
+        let mut bytes = 0;
+        while let Some(chunk) = arrival
+            .next(async { part.chunk().await.map_err(broken_form) })
+            .await?
+        {
+            bytes += chunk.len();
+            arrival.bytes += chunk.len();
+            if bytes > limits.picture_bytes {
+                return Err(too_large(format!(
+                    "{name} has more than {} bytes",
+                    limits.picture_bytes
+                )));
+            }
+            if arrival.bytes > LESSON_BYTES {
+                return Err(too_large(format!(
+                    "a lesson's pictures have at most {LESSON_BYTES} bytes together"
+                )));
+            }
+            if beginning.len() < LONGEST_SIGNATURE {
+                beginning.extend_from_slice(&chunk);
+            }
+            file.write_all(&chunk).await.map_err(cannot_keep)?;
+        }
+        file.flush().await.map_err(cannot_keep)?;
+        let format = Format::recognise(&beginning)
+            .map_err(|error| unprocessable(format!("{name}: {error}")))?;
+        let kept = path.with_extension(format.to_string().to_ascii_lowercase());
+        tokio::fs::rename(&path, &kept).await.map_err(cannot_keep)?;
+        if let Some(kept) = kept.file_name() {
+            self.sent.insert(kept.to_string_lossy().into_owned(), name);
+        }
+        self.classes.entry(class.to_owned()).or_default().push(kept);
+        Ok(())
+    }
+
+    /// The name of the lesson, which comes before its pictures.
+    fn check_name(&self) -> Result<&str, Refusal> {
+        let Some(name) = &self.name else {
+            return Err(unprocessable(
+                "the lesson has no name: send `name` before the pictures",
+            ));
+        };
+        let is_plain = name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if !is_plain || name.is_empty() || name.len() > LONGEST_NAME || name.starts_with('.') {
+            return Err(unprocessable(format!(
+                "{name:?} cannot be the name of a lesson: use up to {LONGEST_NAME} letters, digits, - _ and ."
+            )));
+        }
+        if self.lessons.join(name).exists() || self.shelf.find(Some(name)).is_some() {
+            return Err(conflict(format!(
+                "there is a model or a lesson {name:?} already: choose another name"
+            )));
+        }
+        Ok(name)
+    }
+
+    /// A class is the name of a folder here.
+    fn check_class(&self, class: &str) -> Result<(), Refusal> {
+        let is_bad = |character: char| character.is_control() || "/\\:*?\"<>|".contains(character);
+        if class.trim().is_empty()
+            || class.trim() != class
+            || class.len() > LONGEST_CLASS
+            || class.starts_with('.')
+            || class.contains(is_bad)
+        {
+            return Err(unprocessable(format!(
+                "{class:?} cannot be the name of a class: use up to {LONGEST_CLASS} letters, digits and blanks, and none of / \\ : * ? \" < > |"
+            )));
+        }
+        if self.classes.len() >= LESSON_CLASSES && !self.classes.contains_key(class) {
+            return Err(too_large(format!(
+                "at most {LESSON_CLASSES} classes are taken for a lesson"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Holds pictures out, gives every picture its place, and makes the lesson's folder of it.
+    ///
+    /// # Errors
+    /// 409, 422, and 500 if the disk cannot be written.
+    pub fn plan(self) -> Result<Plan, Refusal> {
+        let name = self.check_name()?.to_owned();
+        if self.classes.len() < 2 {
+            return Err(unprocessable(
+                "a lesson needs pictures of at least two classes",
+            ));
+        }
+        let names: Vec<String> = self.classes.keys().cloned().collect();
+        data::check_class_names("the lesson", &names).map_err(unprocessable)?;
+        let backbone = match &self.backbone {
+            None => self.shelf.find(None),
+            Some(name) => self.shelf.find(Some(name)),
+        };
+        let backbone =
+            backbone.ok_or_else(|| unprocessable("there is no such `backbone`; see /v1/models"))?;
+        let backbone = Arc::clone(&backbone.backbone);
+        let method = method(self.method.as_deref())?;
+
+        let mut held_out = 0;
+        for (class, pictures) in &self.classes {
+            let [train, test] = ["train", "test"]
+                .map(|split| self.folder.path().join(DATA).join(split).join(class));
+            for folder in [&train, &test] {
+                fs::create_dir_all(folder).map_err(cannot_keep)?;
+            }
+            for (place, picture) in pictures.iter().enumerate() {
+                let is_held_out = place % ONE_HELD_OUT_OF == ONE_HELD_OUT_OF - 1;
+                held_out += usize::from(is_held_out);
+                let folder = if is_held_out { &test } else { &train };
+                let file = picture.file_name().unwrap_or_default();
+                fs::rename(picture, folder.join(file)).map_err(cannot_keep)?;
+            }
+        }
+        let folder = self.lessons.join(&name);
+        fs::rename(self.folder.path(), &folder).map_err(cannot_keep)?;
+        let _moved = self.folder.keep();
+        let data = absolute(&folder).join(DATA);
+        let settings = Settings {
+            model: backbone.source.clone(),
+            activation: backbone.activation,
+            // As browsers show it.
+            exif: true,
+            ..Settings::new(data, method, None, RecipeName::Fast)
+        };
+        Ok(Plan {
+            name,
+            settings,
+            backbone,
+            held_out,
+            sent: self.sent,
+            folder,
+        })
+    }
+}
+
+fn method(name: Option<&str>) -> Result<Method, Refusal> {
+    match name {
+        None | Some("coop") => Ok(Method::Coop(ContextLayout {
+            length: CONTEXT_VECTORS,
+            class_specific: false,
+            position: Position::End,
+            published_words: None,
+        })),
+        Some("linear-probe") => Ok(Method::LinearProbe(LinearProbeSettings { c: None })),
+        Some(other) => Err(unprocessable(format!(
+            "{other:?} cannot be taught here: `method` is coop or linear-probe"
+        ))),
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+pub(super) fn conflict(error: impl ToString) -> Refusal {
+    Refusal::new(StatusCode::CONFLICT, error)
+}
+
+pub(super) fn cannot_keep(error: io::Error) -> Refusal {
+    Refusal::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        format!("the lesson cannot be kept on disk: {error}"),
+    )
+}
