@@ -39,7 +39,7 @@ impl Learner {
             lesson,
             started,
             stopping: &self.stopping,
-            sent: &plan.sent,
+            names: &plan.names,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| self.learned(plan, &watcher)));
         let (state, error) = match &outcome {
@@ -47,7 +47,10 @@ impl Learner {
             Ok(Err(Failure::Learn(LearnError::Stopped { .. }) | Failure::Stopped)) => {
                 (LessonState::Stopped, None)
             }
-            Ok(Err(error)) => (LessonState::Failed, Some(watcher.named(&error.to_string()))),
+            Ok(Err(error)) => (
+                LessonState::Failed,
+                Some(plan.names.as_sent(&error.to_string())),
+            ),
             Err(_) => {
                 let error = "the server failed on this lesson; it goes on with others";
                 (LessonState::Failed, Some(error.to_owned()))

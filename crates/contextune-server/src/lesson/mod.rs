@@ -1,9 +1,11 @@
 //! Lessons: pictures that were sent, learned from in a thread of their own, one lesson at a time.
 //!
 //! A lesson is a folder like any other: `data/train/` and `data/test/` with a folder for each class, and the run in `run/`.
-//! `upload` receives it and plans what is to be learned, `learn` learns it, `progress` is what can be asked meanwhile.
+//! `upload` receives it and plans what is to be learned, `learn` learns it, `progress` is what can be asked meanwhile, in which
+//! `names` gives pictures the names that the client knows.
 
 mod learn;
+mod names;
 mod progress;
 mod upload;
 

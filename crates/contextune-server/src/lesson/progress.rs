@@ -1,8 +1,6 @@
 //! How far a lesson is: what its thread reports and clients ask for.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -12,6 +10,8 @@ use contextune::run::RunWatcher;
 use contextune::train::{self as training, EpochMetrics};
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use super::names::PictureNames;
 
 /// How far a lesson is.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -113,22 +113,7 @@ pub(super) struct LessonWatcher<'a> {
     pub started: Instant,
     /// Whether the server is stopping.
     pub stopping: &'a AtomicBool,
-    pub sent: &'a BTreeMap<String, String>,
-}
-
-impl LessonWatcher<'_> {
-    /// A sentence that names pictures as they were sent, not as they are kept.
-    pub fn named(&self, sentence: &str) -> String {
-        let words = sentence.split(' ').map(|word| {
-            let path = Path::new(word.trim_end_matches([':', ';', ',']));
-            let kept = path.file_name().and_then(|name| name.to_str());
-            match kept.and_then(|kept| self.sent.get(kept)) {
-                Some(sent) => format!("{sent}{}", &word[path.as_os_str().len()..]),
-                None => word.to_owned(),
-            }
-        });
-        words.collect::<Vec<_>>().join(" ")
-    }
+    pub names: &'a PictureNames,
 }
 
 impl EncodingWatcher for LessonWatcher<'_> {
@@ -139,7 +124,7 @@ impl EncodingWatcher for LessonWatcher<'_> {
     }
 
     fn remark(&self, text: String) {
-        let text = self.named(&text);
+        let text = self.names.as_sent(&text);
         self.lesson.progress().remarks.push(text);
     }
 }

@@ -19,6 +19,7 @@ use contextune::run::{RecipeName, Settings};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 
+use super::names::PictureNames;
 use crate::answer::Refusal;
 use crate::intake::{
     Unclaimed, broken_form, multipart, text, too_large, twice, unknown_field, unprocessable,
@@ -62,8 +63,7 @@ pub(super) struct Plan {
     pub settings: Settings,
     pub backbone: Arc<Backbone>,
     pub held_out: usize,
-    /// The names under which its pictures were sent, by those under which they are kept.
-    pub sent: BTreeMap<String, String>,
+    pub names: PictureNames,
     pub folder: PathBuf,
 }
 
@@ -93,11 +93,17 @@ pub(super) struct Upload {
     method: Option<String>,
     backbone: Option<String>,
     /// Pictures by class, in the order in which they came.
-    classes: BTreeMap<String, Vec<PathBuf>>,
-    /// The names under which they were sent, by those under which they are kept.
-    sent: BTreeMap<String, String>,
+    classes: BTreeMap<String, Vec<ReceivedPicture>>,
     /// Goes away with the upload, unless it becomes a plan.
     folder: TempDir,
+}
+
+/// A picture of an upload.
+struct ReceivedPicture {
+    /// Its file.
+    path: PathBuf,
+    /// The name under which it was sent.
+    sent: String,
 }
 
 /// How much of a lesson has arrived, and until when the next piece has to.
@@ -149,7 +155,6 @@ impl Upload {
             method: None,
             backbone: None,
             classes: BTreeMap::new(),
-            sent: BTreeMap::new(),
             folder,
         };
         let mut arrival = Arrival {
@@ -239,10 +244,11 @@ impl Upload {
             .map_err(|error| unprocessable(format!("{name}: {error}")))?;
         let kept = path.with_extension(format.to_string().to_ascii_lowercase());
         tokio::fs::rename(&path, &kept).await.map_err(cannot_keep)?;
-        if let Some(kept) = kept.file_name() {
-            self.sent.insert(kept.to_string_lossy().into_owned(), name);
-        }
-        self.classes.entry(class.to_owned()).or_default().push(kept);
+        let pictures = self.classes.entry(class.to_owned()).or_default();
+        pictures.push(ReceivedPicture {
+            path: kept,
+            sent: name,
+        });
         Ok(())
     }
 
@@ -312,25 +318,27 @@ impl Upload {
         let backbone = Arc::clone(&backbone.backbone);
         let method = method(self.method.as_deref())?;
 
+        let folder = self.lessons.join(&name);
+        let data = absolute(&folder).join(DATA);
+        let mut names = PictureNames::new([folder.join(DATA), data.clone()]);
         let mut held_out = 0;
-        for (class, pictures) in &self.classes {
-            let [train, test] = ["train", "test"]
-                .map(|split| self.folder.path().join(DATA).join(split).join(class));
+        let arrived = self.folder.path().join(DATA);
+        for (class, pictures) in self.classes {
+            let [train, test] = ["train", "test"].map(|split| Path::new(split).join(&class));
             for folder in [&train, &test] {
-                fs::create_dir_all(folder).map_err(cannot_keep)?;
+                fs::create_dir_all(arrived.join(folder)).map_err(cannot_keep)?;
             }
-            for (place, picture) in pictures.iter().enumerate() {
+            for (place, ReceivedPicture { path, sent }) in pictures.into_iter().enumerate() {
                 let is_held_out = place % ONE_HELD_OUT_OF == ONE_HELD_OUT_OF - 1;
                 held_out += usize::from(is_held_out);
                 let folder = if is_held_out { &test } else { &train };
-                let file = picture.file_name().unwrap_or_default();
-                fs::rename(picture, folder.join(file)).map_err(cannot_keep)?;
+                let kept = folder.join(path.file_name().unwrap_or_default());
+                fs::rename(path, arrived.join(&kept)).map_err(cannot_keep)?;
+                names.insert(&kept, sent);
             }
         }
-        let folder = self.lessons.join(&name);
         fs::rename(self.folder.path(), &folder).map_err(cannot_keep)?;
         let _moved = self.folder.keep();
-        let data = absolute(&folder).join(DATA);
         let settings = Settings {
             model: backbone.source.clone(),
             activation: backbone.activation,
@@ -343,7 +351,7 @@ impl Upload {
             settings,
             backbone,
             held_out,
-            sent: self.sent,
+            names,
             folder,
         })
     }
