@@ -27,7 +27,7 @@ use crate::guard::{ForeignPage, Unauthorized};
 use crate::intake::{self, JsonRequest};
 use crate::lesson::{self, LessonProgress};
 use crate::shelf::{Entry, LearnedEntry};
-use crate::state::State as ServerState;
+use crate::state::ServerState;
 use crate::worker::Question;
 use crate::{guard, page};
 

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::answer::{ErrorBody, Refusal};
-use crate::state::State as ServerState;
+use crate::state::ServerState;
 
 /// Documents the refusal of [`token`].
 #[derive(IntoResponses)]

@@ -15,9 +15,9 @@ use prometheus_client::registry::{Registry, Unit};
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    requests: Family<Request, Counter>,
-    seconds: Family<Path, Histogram>,
-    pictures: Family<Model, Counter>,
+    requests: Family<RequestLabels, Counter>,
+    seconds: Family<PathLabel, Histogram>,
+    pictures: Family<ModelLabel, Counter>,
     batches: Histogram,
     waiting: Gauge,
     connections: Gauge,
@@ -25,18 +25,18 @@ pub(crate) struct Metrics {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Request {
+struct RequestLabels {
     path: String,
     status: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Path {
+struct PathLabel {
     path: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Model {
+struct ModelLabel {
     model: String,
 }
 
@@ -101,9 +101,11 @@ impl Metrics {
     pub fn request(&self, path: &str, status: u16, took: Duration) {
         let path = path.to_owned();
         self.seconds
-            .get_or_create(&Path { path: path.clone() })
+            .get_or_create(&PathLabel { path: path.clone() })
             .observe(took.as_secs_f64());
-        self.requests.get_or_create(&Request { path, status }).inc();
+        self.requests
+            .get_or_create(&RequestLabels { path, status })
+            .inc();
     }
 
     /// Pictures go through the tower together.
@@ -113,7 +115,7 @@ impl Metrics {
 
     /// Pictures were classified.
     pub fn answered(&self, model: &str, pictures: usize) {
-        let model = Model {
+        let model = ModelLabel {
             model: model.to_owned(),
         };
         self.pictures.get_or_create(&model).inc_by(pictures as u64);

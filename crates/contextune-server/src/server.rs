@@ -13,7 +13,7 @@ use crate::lesson::Lessons;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::shelf::Shelf;
-use crate::state::State;
+use crate::state::ServerState;
 use crate::token::AccessToken;
 use crate::{api, connection, worker};
 
@@ -34,7 +34,7 @@ pub struct Options {
 /// Learned prompts, ready to be asked.
 #[derive(Debug)]
 pub struct Server {
-    state: Arc<State>,
+    state: Arc<ServerState>,
     worker: JoinHandle<()>,
 }
 
@@ -52,7 +52,7 @@ impl Server {
             .taught
             .map(|folder| Lessons::new(folder, options.cache, limits.pixels, Arc::clone(&shelf)));
         Ok(Self {
-            state: Arc::new(State {
+            state: Arc::new(ServerState {
                 shelf,
                 queue,
                 memory: Memory::new(limits.memory_bytes()),

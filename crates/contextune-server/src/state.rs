@@ -12,7 +12,7 @@ use crate::worker::Queue;
 
 /// What all requests share.
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct ServerState {
     pub shelf: Arc<Shelf>,
     pub queue: Queue,
     pub memory: Memory,
