@@ -358,7 +358,7 @@ async fn report(
     Path(name): Path<String>,
 ) -> Result<Response, Refusal> {
     let page = run_file(&state, &name, RunFolder::report_file, |_| {
-        format!("{name} has no page yet: make it with `contextune report`")
+        format!("{name} has no page: no report of it has been made yet")
     })
     .await?;
     let headers = [
@@ -534,7 +534,7 @@ fn lessons(state: &ServerState) -> Result<&Arc<lesson::Lessons>, Refusal> {
     state.lessons.as_ref().ok_or_else(|| {
         Refusal::new(
             StatusCode::FORBIDDEN,
-            "this server was started with --no-teach",
+            "nothing can be taught on this server",
         )
     })
 }

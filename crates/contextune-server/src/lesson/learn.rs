@@ -130,8 +130,20 @@ impl Learner {
 enum Failure {
     #[error(transparent)]
     Learn(#[from] LearnError),
+    #[error("there is a model {0:?} already: teach it again under another name")]
+    NameTaken(String),
     #[error(transparent)]
-    Shelf(#[from] ShelfError),
+    Shelf(ShelfError),
     #[error("it was stopped")]
     Stopped,
+}
+
+impl From<ShelfError> for Failure {
+    fn from(error: ShelfError) -> Self {
+        match error {
+            // The shelf's own words are for the command line, which names runs.
+            ShelfError::SameName { name, .. } => Self::NameTaken(name),
+            error => Self::Shelf(error),
+        }
+    }
 }
