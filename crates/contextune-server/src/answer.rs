@@ -108,3 +108,36 @@ impl IntoResponse for Refusal {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_error_is_cut_between_two_characters() {
+        let error = |text: &str| Refusal::new(StatusCode::NOT_FOUND, text).error;
+        let whole = "ä".repeat(LONGEST_ERROR);
+        assert_eq!(error(&whole), whole);
+        assert_eq!(error(&format!("{whole}b")), format!("{whole}…"));
+        assert_eq!(error(&format!("{whole}{whole}")), format!("{whole}…"));
+    }
+
+    #[test]
+    fn a_refusal_says_when_to_come_again_and_what_to_show() {
+        let header = |status, name| {
+            let response = Refusal::new(status, "no").into_response();
+            assert_eq!(response.status(), status);
+            response.headers().get(name).cloned()
+        };
+        assert_eq!(
+            header(StatusCode::SERVICE_UNAVAILABLE, RETRY_AFTER).unwrap(),
+            "1"
+        );
+        assert_eq!(
+            header(StatusCode::UNAUTHORIZED, WWW_AUTHENTICATE).unwrap(),
+            "Bearer"
+        );
+        assert_eq!(header(StatusCode::NOT_FOUND, RETRY_AFTER), None);
+        assert_eq!(Refusal::busy().status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+}

@@ -122,3 +122,74 @@ fn is_this_machine(host: &str) -> bool {
     let number = name.trim_matches(['[', ']']).parse::<IpAddr>();
     name.eq_ignore_ascii_case("localhost") || number.is_ok_and(|number| number.is_loopback())
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn is_answered(host: &str, origin: Option<&str>, has_token: bool) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_str(host).unwrap());
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, HeaderValue::from_str(origin).unwrap());
+        }
+        let checked = check_origin(&headers, has_token);
+        if let Err(refusal) = &checked {
+            assert_eq!(refusal.status, StatusCode::FORBIDDEN);
+        }
+        checked.is_ok()
+    }
+
+    #[test]
+    fn without_a_token_only_names_of_this_machine_are_answered() {
+        for host in [
+            "localhost",
+            "LocalHost:8321",
+            "127.0.0.1",
+            "127.0.0.1:8321",
+            "127.8.9.10:1",
+            "[::1]",
+            "[::1]:8321",
+        ] {
+            assert!(is_answered(host, None, false), "{host}");
+        }
+        for host in [
+            "",
+            "example.org",
+            "localhost.example.org",
+            "example.org/localhost",
+            "127.0.0.1.example.org",
+            "user@example.org",
+            "10.0.0.1:8321",
+            "0.0.0.0:8321",
+            "[::2]:8321",
+            "[::1",
+        ] {
+            assert!(!is_answered(host, None, false), "{host}");
+            assert!(is_answered(host, None, true), "{host}");
+        }
+        assert!(check_origin(&HeaderMap::new(), false).is_err());
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_not_answered() {
+        for has_token in [false, true] {
+            let is_answered = |origin| is_answered("localhost:8321", Some(origin), has_token);
+            assert!(is_answered("http://localhost:8321"));
+            assert!(is_answered("http://LOCALHOST:8321"));
+            for other in [
+                "http://localhost",
+                "http://localhost:8322",
+                "http://127.0.0.1:8321",
+                "https://example.org",
+                "https://localhost:8321.example.org",
+                "null",
+                "",
+            ] {
+                assert!(!is_answered(other), "{other}");
+            }
+        }
+    }
+}

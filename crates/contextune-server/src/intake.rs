@@ -529,3 +529,214 @@ fn lines(text: &str) -> Vec<String> {
         .map(ToOwned::to_owned)
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::stream;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        picture_bytes: 1000,
+        pixels: 1_000_000,
+        waiting: 3,
+        patience: Duration::from_secs(60),
+    };
+    const FORM: &str = "multipart/form-data; boundary=x";
+    const JSON: &str = "application/json";
+
+    fn request(kind: &str, body: impl Into<Body>) -> Request {
+        let request = Request::builder().header(CONTENT_TYPE, kind);
+        request.body(body.into()).unwrap()
+    }
+
+    async fn read(kind: &str, body: impl Into<Body>) -> Result<PredictRequest, Refusal> {
+        let memory = Memory::new(LIMITS.memory_bytes());
+        predict_request(request(kind, body), &LIMITS, &memory).await
+    }
+
+    /// A form of these fields and so many pictures of one byte.
+    fn form(fields: &[(&str, &str)], pictures: usize) -> String {
+        let fields = fields.iter().map(|(name, text)| {
+            format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n")
+        });
+        let pictures = (0..pictures).map(|number| {
+            format!("--x\r\nContent-Disposition: form-data; name=\"image\"; filename=\"{number}.png\"\r\n\r\nP\r\n")
+        });
+        fields.chain(pictures).chain(["--x--\r\n".into()]).collect()
+    }
+
+    #[tokio::test]
+    async fn forms_and_json_say_the_same() {
+        let form = "--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nphotos\r\n\
+            --x\r\nContent-Disposition: form-data; name=\"classes\"\r\n\r\n cat, big dog ,\r\n\
+            --x\r\nContent-Disposition: form-data; name=\"templates\"\r\n\r\na {}.\n\n  the {}, really.\r\n\
+            --x\r\nContent-Disposition: form-data; name=\"top\"\r\n\r\n 2\r\n\
+            --x\r\nContent-Disposition: form-data; name=\"image\"; filename=\"\"\r\n\r\nfirst\r\n\
+            --x\r\nContent-Disposition: form-data; name=\"any\"; filename=\"my cat.png\"\r\n\r\nsecond\r\n\
+            --x--\r\n";
+        let json = serde_json::json!({
+            "model": "photos",
+            "classes": ["cat", "big dog"],
+            "templates": ["a {}.", "the {}, really."],
+            "top": 2,
+            "images": ["Zmly\nc3Q=", {"name": "my cat.png", "data": "data:image/png;base64,c2Vjb25k"}],
+        });
+        for (kind, body) in [(FORM, form.to_owned()), (JSON, json.to_string())] {
+            let read = read(kind, body).await.unwrap();
+            assert_eq!(read.model.as_deref(), Some("photos"));
+            assert_eq!(read.wording.classes.unwrap(), ["cat", "big dog"]);
+            assert_eq!(
+                read.wording.templates.unwrap(),
+                ["a {}.", "the {}, really."]
+            );
+            assert_eq!(read.top, 2);
+            let pictures: Vec<(&str, &[u8])> = read
+                .pictures
+                .iter()
+                .map(|picture| (picture.name.as_str(), &picture.bytes[..]))
+                .collect();
+            assert_eq!(
+                pictures,
+                [("1", &b"first"[..]), ("my cat.png", &b"second"[..])]
+            );
+        }
+        // One a line, commas belong to names.
+        let lines = form.replace(" cat, big dog ,", "cat\nbig, bad dog");
+        let read = read(FORM, lines).await.unwrap();
+        assert_eq!(read.wording.classes.unwrap(), ["cat", "big, bad dog"]);
+    }
+
+    #[tokio::test]
+    async fn requests_at_a_limit_are_read_and_those_above_are_refused() {
+        let images =
+            |count: usize| format!("{{\"images\": [{}]}}", vec!["\"AA==\""; count].join(","));
+        let picture = |bytes: usize| {
+            format!(
+                "--x\r\nContent-Disposition: form-data; name=\"i\"; filename=\"a.png\"\r\n\r\n{}\r\n--x--\r\n",
+                "P".repeat(bytes)
+            )
+        };
+        let names = |count: usize| {
+            let names: Vec<String> = (0..count).map(|number| format!("c{number}")).collect();
+            names.join(",")
+        };
+        let (text, long_text) = ("a".repeat(LONGEST_TEXT), "a".repeat(LONGEST_TEXT + 1));
+        let templates = vec!["a {}."; MOST_TEXTS / 2].join("\n");
+        let long_field = "a".repeat(LONGEST_FIELD + 1);
+        for (status, kind, body) in [
+            (200, FORM, form(&[], LIMITS.waiting)),
+            (413, FORM, form(&[], LIMITS.waiting + 1)),
+            (200, JSON, images(LIMITS.waiting)),
+            (413, JSON, images(LIMITS.waiting + 1)),
+            (400, JSON, images(MOST_PICTURES + 1)),
+            (422, JSON, images(0)),
+            (422, FORM, form(&[], 0)),
+            (200, FORM, picture(LIMITS.picture_bytes)),
+            (413, FORM, picture(LIMITS.picture_bytes + 1)),
+            (200, FORM, form(&[("top", "1")], 1)),
+            (200, FORM, form(&[("top", &MOST_TOP.to_string())], 1)),
+            (422, FORM, form(&[("top", "0")], 1)),
+            (422, FORM, form(&[("top", &(MOST_TOP + 1).to_string())], 1)),
+            (422, FORM, form(&[("top", "-1")], 1)),
+            (200, FORM, form(&[("model", &text)], 1)),
+            (422, FORM, form(&[("model", &long_text)], 1)),
+            (200, FORM, form(&[("classes", &format!("{text},b"))], 1)),
+            (
+                422,
+                FORM,
+                form(&[("classes", &format!("{long_text},b"))], 1),
+            ),
+            (200, FORM, form(&[("classes", &names(MOST_TEXTS))], 1)),
+            (422, FORM, form(&[("classes", &names(MOST_TEXTS + 1))], 1)),
+            (
+                200,
+                FORM,
+                form(&[("classes", "a,b"), ("templates", &templates)], 1),
+            ),
+            (
+                422,
+                FORM,
+                form(&[("classes", "a,b,c"), ("templates", &templates)], 1),
+            ),
+            (413, FORM, form(&[("classes", &long_field)], 1)),
+            (422, FORM, form(&[("model", "a"), ("model", "b")], 1)),
+            (422, FORM, form(&[("colour", "red")], 1)),
+            (
+                400,
+                JSON,
+                "{\"images\": [\"AA==\"], \"colour\": \"red\"}".into(),
+            ),
+            (422, JSON, "{\"images\": [\"A\"]}".into()),
+            (415, "image/png", "P".into()),
+        ] {
+            let read = read(kind, body.clone()).await;
+            let found = read
+                .as_ref()
+                .map_or_else(|refusal| refusal.status.as_u16(), |_| 200);
+            let start: String = body.chars().take(200).collect();
+            assert_eq!(found, status, "{start}: {:?}", read.err());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_large_is_refused_before_it_is_read_to_its_end() {
+        // Declared, it is not read at all.
+        let mut declared = request(
+            JSON,
+            Body::from_stream(stream::pending::<Result<Bytes, String>>()),
+        );
+        let length = (LIMITS.request_bytes() + 1).to_string();
+        declared
+            .headers_mut()
+            .insert(CONTENT_LENGTH, length.parse().unwrap());
+        let memory = Memory::new(LIMITS.memory_bytes());
+        let refusal = predict_request(declared, &LIMITS, &memory)
+            .await
+            .unwrap_err();
+        assert_eq!(refusal.status, StatusCode::PAYLOAD_TOO_LARGE);
+        // Otherwise it is read as far as the limit, though it never ends.
+        let endless = stream::repeat_with(|| Ok::<_, String>(Bytes::from_static(&[b' '; 1 << 16])));
+        let refusal = read(JSON, Body::from_stream(endless)).await.unwrap_err();
+        assert_eq!(refusal.status, StatusCode::PAYLOAD_TOO_LARGE);
+        // Not even in front of a form's first part.
+        let unclaimed = Unclaimed::default();
+        let mut watched = unclaimed
+            .watch(Body::from(vec![0; MOST_UNCLAIMED + 1]))
+            .into_data_stream();
+        assert!(watched.next().await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_given_up() {
+        let limits = Limits {
+            patience: Duration::from_millis(20),
+            ..LIMITS
+        };
+        let pending = Body::from_stream(stream::pending::<Result<Bytes, String>>());
+        let memory = Memory::new(limits.memory_bytes());
+        let read = predict_request(request(JSON, pending), &limits, &memory).await;
+        assert_eq!(read.unwrap_err().status, StatusCode::REQUEST_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn all_bodies_together_are_bounded_and_give_their_memory_back() {
+        let memory = Memory::new(4 * PERMIT);
+        let body = format!("{{\"images\": [\"{}\"]}}", "AAAA".repeat(200));
+        let read = || predict_request(request(JSON, body.clone()), &LIMITS, &memory);
+        let held = [
+            read().await.unwrap(),
+            read().await.unwrap(),
+            read().await.unwrap(),
+        ];
+        // The fourth permit is the last, and this takes two.
+        let large = format!("{}{body}", " ".repeat(PERMIT));
+        let refused = predict_request(request(JSON, large.clone()), &LIMITS, &memory).await;
+        assert_eq!(refused.unwrap_err(), Refusal::busy());
+        drop(held);
+        let held = predict_request(request(JSON, large), &LIMITS, &memory).await;
+        assert!(held.is_ok());
+    }
+}

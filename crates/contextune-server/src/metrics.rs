@@ -147,3 +147,38 @@ impl Drop for OpenConnection {
         self.0.dec();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_in_the_text() {
+        let metrics = Metrics::new();
+        metrics.request("/v1/predict", 200, Duration::from_millis(3));
+        metrics.request("/v1/predict", 200, Duration::from_millis(5));
+        metrics.request("/v1/predict", 422, Duration::from_millis(1));
+        metrics.batch(3);
+        metrics.batch(32);
+        metrics.answered("my \"pets\"", 35);
+        let first = metrics.connection();
+        let second = metrics.connection();
+        drop(first);
+        let text = metrics.text(7);
+        for line in [
+            "contextune_requests_total{path=\"/v1/predict\",status=\"200\"} 2",
+            "contextune_requests_total{path=\"/v1/predict\",status=\"422\"} 1",
+            "contextune_request_duration_seconds_count{path=\"/v1/predict\"} 3",
+            "contextune_pictures_total{model=\"my \\\"pets\\\"\"} 35",
+            "contextune_batch_pictures_sum 35.0",
+            "contextune_batch_pictures_count 2",
+            "contextune_waiting_pictures 7",
+            "contextune_connections 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        drop(second);
+        assert!(metrics.text(0).contains("\ncontextune_connections 0\n"));
+    }
+}

@@ -283,3 +283,74 @@ pub fn name_of(run: &Path) -> Result<String, ShelfError> {
         None => Err(ShelfError::NoName { run: run.into() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_goes_by_the_name_of_its_folder() {
+        let name = |path: &str| name_of(Path::new(path)).unwrap();
+        assert_eq!(name("runs/photos"), "photos");
+        assert_eq!(name("runs/photos/"), "photos");
+        assert_eq!(name("runs/photos/."), "photos");
+        assert_eq!(name("photos.v2"), "photos.v2");
+        // The folder itself is asked where the path does not say.
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("my run");
+        std::fs::create_dir_all(run.join("below")).unwrap();
+        assert_eq!(name_of(&run.join("below").join("..")).unwrap(), "my run");
+        for nameless in ["/", "nowhere/.."] {
+            let error = name_of(Path::new(nameless)).unwrap_err();
+            assert!(matches!(error, ShelfError::NoName { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn words_of_further_models_have_names_of_their_own() {
+        let device = Device::flex();
+        let mut shelf = Shelf::new(device.clone());
+        let mut opened = 0;
+        let mut open = |_: Option<&str>, options: ModelOptions| {
+            opened += 1;
+            Model::open(None, options, &device, |_| ())
+        };
+        let with = |activation| ModelOptions {
+            activation,
+            ..ModelOptions::default()
+        };
+        for (source, activation) in [
+            (None, None),
+            (Some("elsewhere"), None),
+            (None, Some(Activation::Gelu)),
+            // These are there already.
+            (None, None),
+            (Some("elsewhere"), None),
+        ] {
+            shelf
+                .add_model(source, with(activation), &mut open)
+                .unwrap();
+        }
+        shelf
+            .add_model(Some("elsewhere"), with(Some(Activation::Gelu)), &mut open)
+            .unwrap();
+        assert_eq!(opened, 4);
+        let names: Vec<String> = shelf
+            .entries()
+            .iter()
+            .map(|entry| entry.name.clone())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "zero-shot",
+                "zero-shot:elsewhere",
+                "zero-shot:embedded",
+                "zero-shot:elsewhere:2"
+            ]
+        );
+        assert_eq!(shelf.learned(), 0);
+        assert_eq!(shelf.find(None).unwrap().name, "zero-shot");
+        assert!(shelf.find(Some("nobody")).is_none());
+    }
+}

@@ -59,3 +59,75 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
         .filter(|(name, _)| *name == COOKIE_NAME)
         .map(|(_, value)| value)
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+    use axum::http::header::HeaderName;
+
+    use super::*;
+
+    fn is_shown(name: HeaderName, values: &[&str]) -> bool {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(&name, HeaderValue::from_str(value).unwrap());
+        }
+        AccessToken::new("open-sesame").is_shown(&headers)
+    }
+
+    #[test]
+    fn the_token_is_shown_as_bearer() {
+        for right in [
+            "Bearer open-sesame",
+            "bearer open-sesame",
+            "BEARER  open-sesame ",
+        ] {
+            assert!(is_shown(AUTHORIZATION, &[right]), "{right}");
+        }
+        for wrong in [
+            "",
+            "open-sesame",
+            "Bearer",
+            "Bearer ",
+            "Bearer open-sesam",
+            "Bearer open-sesame2",
+            "Bearer Open-Sesame",
+            "Basic open-sesame",
+        ] {
+            assert!(!is_shown(AUTHORIZATION, &[wrong]), "{wrong}");
+        }
+        assert!(!is_shown(AUTHORIZATION, &[]));
+    }
+
+    #[test]
+    fn the_cookie_stands_for_the_token_and_is_not_the_token() {
+        let set = AccessToken::new("open-sesame").set_cookie();
+        assert!(
+            set.ends_with("; HttpOnly; SameSite=Strict; Path=/"),
+            "{set}"
+        );
+        let cookie = set.split(';').next().unwrap();
+        assert!(!set.contains("open-sesame"));
+        let hash = blake3::hash(b"open-sesame").to_hex();
+        assert!(!set.contains(hash.as_str()), "the hash of the token leaks");
+        let among_others = format!("a=b; {cookie};c=d");
+        for right in [&[cookie][..], &[&among_others], &["a=b", cookie]] {
+            assert!(is_shown(COOKIE, right), "{right:?}");
+        }
+        let other = AccessToken::new("open-barley").set_cookie();
+        let renamed = cookie.replace(COOKIE_NAME, "other");
+        for wrong in [
+            other.split(';').next().unwrap(),
+            &renamed,
+            &cookie[..cookie.len() - 1],
+            "contextune-token=open-sesame",
+            "contextune-token=",
+            "contextune-token",
+        ] {
+            assert!(!is_shown(COOKIE, &[wrong]), "{wrong}");
+        }
+        // What a cookie says is no token.
+        let value = cookie.split_once('=').unwrap().1;
+        assert!(!is_shown(AUTHORIZATION, &[&format!("Bearer {value}")]));
+    }
+}

@@ -116,6 +116,13 @@ pub(super) struct LessonWatcher<'a> {
     pub names: &'a PictureNames,
 }
 
+impl LessonWatcher<'_> {
+    /// Checks whether the epoch that has just ended is the last, because the lesson or the server is being stopped.
+    fn is_over(&self) -> bool {
+        self.lesson.is_stopped() || self.stopping.load(Ordering::SeqCst)
+    }
+}
+
 impl EncodingWatcher for LessonWatcher<'_> {
     fn encoded(&self, done: usize, all: usize) {
         let mut progress = self.lesson.progress();
@@ -149,9 +156,62 @@ impl RunWatcher for LessonWatcher<'_> {
             accuracy: metrics.accuracy,
         });
         progress.seconds = self.started.elapsed().as_secs_f64();
-        match self.lesson.is_stopped() || self.stopping.load(Ordering::SeqCst) {
+        match self.is_over() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lesson_reports_what_its_client_can_understand() {
+        let lesson = LessonHandle::new("pets".into(), 2);
+        let mut names = PictureNames::new(["lessons/pets/data".into()]);
+        names.insert("train/cat/00001.png".as_ref(), "my cat.png".into());
+        let stopping = AtomicBool::new(false);
+        let watcher = LessonWatcher {
+            lesson: &lesson,
+            started: Instant::now(),
+            stopping: &stopping,
+            names: &names,
+        };
+        watcher.encoded(3, 12);
+        watcher.remark("lessons/pets/data/train/cat/00001.png: cut short".into());
+        let progress = serde_json::to_value(&*lesson.progress()).unwrap();
+        assert_eq!(progress["name"], "pets");
+        assert_eq!(progress["state"], "encoding");
+        assert_eq!(
+            (&progress["encoded"], &progress["to_encode"]),
+            (&3.into(), &12.into())
+        );
+        assert_eq!(progress["remarks"][0], "my cat.png: cut short");
+        assert_eq!(progress["held_out"], 2);
+        assert!(progress["seconds"].as_f64().unwrap() > 0.0);
+        assert!(progress["accuracy"].is_null() && progress["error"].is_null());
+        watcher.begin();
+        assert_eq!(lesson.progress().state, LessonState::Learning);
+    }
+
+    #[test]
+    fn a_lesson_ends_after_its_epoch_when_it_or_the_server_is_stopped() {
+        let lesson = LessonHandle::new("pets".into(), 0);
+        let stopping = AtomicBool::new(false);
+        let names = PictureNames::new([]);
+        let watcher = LessonWatcher {
+            lesson: &lesson,
+            started: Instant::now(),
+            stopping: &stopping,
+            names: &names,
+        };
+        assert!(!watcher.is_over());
+        stopping.store(true, Ordering::SeqCst);
+        assert!(watcher.is_over());
+        stopping.store(false, Ordering::SeqCst);
+        lesson.stop();
+        assert!(watcher.is_over() && lesson.is_stopped());
     }
 }

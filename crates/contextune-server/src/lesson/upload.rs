@@ -386,3 +386,129 @@ pub(super) fn cannot_keep(error: io::Error) -> Refusal {
         format!("the lesson cannot be kept on disk: {error}"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    fn upload(lessons: &Path) -> Upload {
+        Upload {
+            lessons: lessons.to_owned(),
+            shelf: Arc::new(Shelf::new(Device::flex())),
+            name: None,
+            method: None,
+            backbone: None,
+            classes: BTreeMap::new(),
+            folder: tempfile::tempdir_in(lessons).unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_lesson_has_a_plain_name_that_is_free() {
+        let lessons = tempfile::tempdir().unwrap();
+        fs::create_dir(lessons.path().join("taken")).unwrap();
+        let mut upload = upload(lessons.path());
+        let mut status = |name: &str| {
+            upload.name = Some(name.to_owned());
+            upload
+                .check_name()
+                .err()
+                .map(|refusal| refusal.status.as_u16())
+        };
+        let longest = "a".repeat(LONGEST_NAME);
+        for name in ["pets", "Pets-2_b.v1", "-", &longest] {
+            assert_eq!(status(name), None, "{name}");
+        }
+        let long = "a".repeat(LONGEST_NAME + 1);
+        for name in [
+            "",
+            ".",
+            "..",
+            ".hidden",
+            "../pets",
+            "a/b",
+            "a\\b",
+            "a b",
+            "kätzchen",
+            "a\0",
+            "a\n",
+            "con:",
+            &long,
+        ] {
+            assert_eq!(status(name), Some(422), "{name:?}");
+        }
+        assert_eq!(status("taken"), Some(409));
+        upload.name = None;
+        assert_eq!(
+            upload.check_name().unwrap_err().status,
+            StatusCode::UNPROCESSABLE_ENTITY
+        );
+    }
+
+    #[test]
+    fn a_class_is_the_name_of_a_folder() {
+        let lessons = tempfile::tempdir().unwrap();
+        let mut upload = upload(lessons.path());
+        let status = |upload: &Upload, class: &str| {
+            let checked = upload.check_class(class);
+            checked.err().map(|refusal| refusal.status.as_u16())
+        };
+        let longest = "k".repeat(LONGEST_CLASS);
+        for class in [
+            "cat",
+            "big cat",
+            "kätzchen",
+            "a-b_c.d",
+            "猫",
+            "00001.png",
+            &longest,
+        ] {
+            assert_eq!(status(&upload, class), None, "{class}");
+        }
+        let long = "ä".repeat(LONGEST_CLASS / 2 + 1);
+        for class in [
+            "", " ", " cat", "cat ", ".", "..", ".cat", "a/b", "a\\b", "a:b", "a*", "a?", "a\"b",
+            "a<b", "a>b", "a|b", "a\0b", "a\nb", &long,
+        ] {
+            assert_eq!(status(&upload, class), Some(422), "{class:?}");
+        }
+        for number in 0..LESSON_CLASSES {
+            upload.classes.insert(number.to_string(), Vec::new());
+        }
+        assert_eq!(status(&upload, "0"), None);
+        assert_eq!(status(&upload, "one more"), Some(413));
+    }
+
+    #[test]
+    fn only_old_folders_of_arriving_lessons_are_abandoned() {
+        let lessons = tempfile::tempdir().unwrap();
+        let folders = [".arriving-old", ".arriving-new", "old"];
+        for name in folders {
+            fs::create_dir(lessons.path().join(name)).unwrap();
+        }
+        let days_ago = std::time::SystemTime::now() - 2 * ABANDONED;
+        for name in [".arriving-old", "old"] {
+            let folder = fs::File::open(lessons.path().join(name)).unwrap();
+            folder.set_modified(days_ago).unwrap();
+        }
+        remove_abandoned(lessons.path());
+        let is_there = folders.map(|name| lessons.path().join(name).exists());
+        assert_eq!(is_there, [false, true, true]);
+        remove_abandoned(&lessons.path().join("nowhere"));
+    }
+
+    #[test]
+    fn only_methods_that_the_page_offers_are_taught() {
+        for (name, known) in [
+            (None, true),
+            (Some("coop"), true),
+            (Some("linear-probe"), true),
+            (Some("vpt"), false),
+            (Some(""), false),
+        ] {
+            assert_eq!(method(name).is_ok(), known, "{name:?}");
+        }
+    }
+}
