@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Longest sentence of a refusal, in characters: sentences quote what was sent.
+/// Longest error of a refusal, in characters: errors quote what was sent.
 const LONGEST_ERROR: usize = 400;
 
 /// What came of the pictures of a request.
@@ -75,7 +75,7 @@ pub(crate) struct ErrorBody {
 }
 
 impl Refusal {
-    /// Not answered, with a sentence for a person, cut where it is longer than one.
+    /// Creates a refusal. A long `error` is cut: it may quote what was sent.
     pub fn new(status: StatusCode, error: impl ToString) -> Self {
         let mut error = error.to_string();
         if let Some((end, _)) = error.char_indices().nth(LONGEST_ERROR) {
@@ -85,7 +85,7 @@ impl Refusal {
         Self { status, error }
     }
 
-    /// 503: more requests than the server can hold.
+    /// Creates the refusal with 503 of a request that finds the server full.
     pub fn busy() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,

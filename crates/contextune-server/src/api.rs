@@ -36,7 +36,7 @@ const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-
 /// More than the page's form can have, in bytes.
 const LOGIN: usize = 4096;
 
-/// Everything the server answers.
+/// Builds the router of all paths.
 pub(crate) fn router(state: Arc<ServerState>) -> Router {
     let open = Router::new()
         .route("/healthz", get(health))
@@ -87,7 +87,7 @@ pub(crate) fn router(state: Arc<ServerState>) -> Router {
         .with_state(state)
 }
 
-/// Lets go of a request that is neither complete nor answered after all the patience there is for it.
+/// Refuses a request that is neither complete nor answered in time.
 async fn in_time(
     State(state): State<Arc<ServerState>>,
     request: Request,
@@ -103,7 +103,7 @@ async fn in_time(
     })
 }
 
-/// Counts each request and how long it took, and tells browsers to take every answer for what it says it is.
+/// Counts each request and its duration, and tells browsers not to guess the type of an answer.
 async fn count(State(state): State<Arc<ServerState>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let path = request.extensions().get::<MatchedPath>().cloned();
@@ -120,7 +120,7 @@ async fn count(State(state): State<Arc<ServerState>>, request: Request, next: Ne
     response
 }
 
-/// What the framework refuses by itself, as the server refuses: a path or a form that cannot be read.
+/// Turns the framework's own refusals, as of a path or a form that cannot be read, into the server's JSON form.
 fn in_json(response: Response) -> Response {
     let kind = response.headers().get(CONTENT_TYPE);
     let is_plain = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
@@ -327,7 +327,7 @@ fn no_such(name: &str) -> Refusal {
     )
 }
 
-/// A file of a learned run as an answer, read as the client takes it.
+/// Streams a file of a learned run.
 async fn run_file(
     state: &ServerState,
     name: &str,

@@ -31,7 +31,7 @@ pub(crate) struct Unauthorized(ErrorBody);
 #[expect(dead_code, reason = "it documents a response and is never made")]
 pub(crate) struct ForeignPage(ErrorBody);
 
-/// Lets through who shows the token, in `Authorization: Bearer …` or in the cookie of `/login`.
+/// Lets a request through if it shows the access token, as `Authorization: Bearer …` or by the cookie of `/login`.
 pub(crate) async fn token(
     State(state): State<Arc<ServerState>>,
     request: Request,
@@ -82,7 +82,7 @@ pub(crate) async fn login(
     }
 }
 
-/// Turns away what another site's page sends, and names of this machine that another site made up.
+/// Refuses requests from other sites' pages, and requests to host names that another site may have pointed at this machine.
 pub(crate) async fn origin(
     State(state): State<Arc<ServerState>>,
     request: Request,

@@ -1,5 +1,5 @@
-//! Bodies of requests, read within bounds: so many bytes a picture, so many a request, so many of all requests together, and
-//! none for longer than a client is waited for.
+//! Reads request bodies within bounds: on the bytes of a picture, of a request and of all requests together, and on the time
+//! that a body may take to arrive.
 
 use std::error::Error;
 use std::fmt;
@@ -135,7 +135,7 @@ pub(crate) struct NamedJsonPicture {
     data: String,
 }
 
-/// A list that is refused as soon as it is too long, before the rest of it takes memory.
+/// Deserializes a list, and refuses it as soon as it is too long, before the rest takes memory.
 fn at_most<'a, D: Deserializer<'a>, T: Deserialize<'a>, const MOST: usize>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -173,19 +173,22 @@ fn some_texts<'a, D: Deserializer<'a>>(deserializer: D) -> Result<Option<Vec<Str
 pub(crate) struct Memory(Arc<Semaphore>);
 
 impl Memory {
-    /// So many bytes.
+    /// Creates a budget of `bytes` bytes.
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(Semaphore::new(bytes / PERMIT)))
     }
 
-    /// So many permits more, if there are.
+    /// Reserves `permits` more permits.
+    ///
+    /// # Errors
+    /// 503 if fewer are left.
     fn reserve(&self, permits: usize) -> Result<OwnedSemaphorePermit, Refusal> {
         let reserved = Arc::clone(&self.0).try_acquire_many_owned(permits as u32);
         reserved.map_err(|_| Refusal::busy())
     }
 }
 
-/// Reads a request for predictions: multipart or JSON.
+/// Reads a request for predictions, sent as multipart form or as JSON.
 ///
 /// # Errors
 /// 400, 408, 413, 415, 422, 503.
@@ -268,7 +271,7 @@ pub(crate) async fn predict_request(
     })
 }
 
-/// Refuses names and templates that cannot be used, or are too many to be read at once.
+/// Checks that classes and templates can be used and are not too many to be encoded at once.
 fn wording(
     classes: Option<Vec<String>>,
     templates: Option<Vec<String>>,
@@ -295,7 +298,7 @@ fn wording(
     Ok(Wording { classes, templates })
 }
 
-/// Refuses a text that is longer than any name.
+/// Checks that a text is no longer than [`LONGEST_TEXT`].
 fn check_length(text: &str) -> Result<(), Refusal> {
     if text.len() <= LONGEST_TEXT {
         return Ok(());
@@ -307,14 +310,14 @@ fn check_length(text: &str) -> Result<(), Refusal> {
     )))
 }
 
-/// The type of a body without its parameters, in lower case.
+/// Returns the media type of a body without its parameters, in lower case.
 fn content_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     let kind = value.split(';').next().unwrap_or_default();
     Some(kind.trim().to_ascii_lowercase())
 }
 
-/// A whole body of at most `limit` bytes, with the memory it takes.
+/// Reads a whole body of at most `limit` bytes; returns it with the memory reserved for it.
 async fn whole(
     headers: &HeaderMap,
     body: Body,
@@ -347,7 +350,7 @@ async fn whole(
     Ok((bytes.into(), reserved))
 }
 
-/// The fields of a form, and its pictures.
+/// Reads the fields and the pictures of a form.
 async fn from_multipart(
     request: Request,
     limits: &Limits,
@@ -394,7 +397,7 @@ async fn from_multipart(
     Ok((given, pictures))
 }
 
-/// The same in JSON.
+/// Reads the fields and the pictures of a JSON body.
 fn from_json(body: &[u8]) -> Result<(JsonRequest, Vec<NamedPicture>), Refusal> {
     let mut given: JsonRequest = serde_json::from_slice(body)
         .map_err(|error| malformed(format!("the JSON is not what is expected: {error}")))?;
@@ -429,13 +432,13 @@ fn from_json(body: &[u8]) -> Result<(JsonRequest, Vec<NamedPicture>), Refusal> {
     Ok((given, pictures))
 }
 
-/// The parts of a form.
+/// Begins to read the parts of a form.
 pub(crate) async fn multipart(request: Request) -> Result<Multipart, Refusal> {
     let parts = Multipart::from_request(request, &()).await;
     parts.map_err(|error| malformed(error.body_text()))
 }
 
-/// A field of a form that is text, of at most [`LONGEST_FIELD`] bytes.
+/// Reads a text field of a form, of at most [`LONGEST_FIELD`] bytes.
 pub(crate) async fn text(mut field: Field<'_>) -> Result<String, Refusal> {
     let mut bytes = Vec::new();
     while let Some(chunk) = field.chunk().await.map_err(broken_form)? {
@@ -450,12 +453,12 @@ pub(crate) async fn text(mut field: Field<'_>) -> Result<String, Refusal> {
     String::from_utf8(bytes).map_err(|_| malformed("a field of the form is not UTF-8"))
 }
 
-/// Watches how much of a form arrives that belongs to no part yet: a form's parser keeps all of that.
+/// Counts the bytes of a form that have arrived and belong to no part yet: the form's parser buffers them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unclaimed(Arc<AtomicUsize>);
 
 impl Unclaimed {
-    /// The same body, which fails when too much of it arrives without [`Unclaimed::claim`].
+    /// Wraps a body so that it fails when too much of it arrives without [`Unclaimed::claim`].
     pub fn watch(&self, body: Body) -> Body {
         let unclaimed = Arc::clone(&self.0);
         Body::from_stream(body.into_data_stream().map(move |chunk| {
@@ -468,13 +471,13 @@ impl Unclaimed {
         }))
     }
 
-    /// A part, or a piece of one, was taken up.
+    /// Resets the count: a part, or a piece of one, was read.
     pub fn claim(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 }
 
-/// A form that is not one, was cut short, or has a part without end.
+/// Refuses a form that is malformed, was cut short, or has a part without end.
 pub(crate) fn broken_form(error: MultipartError) -> Refusal {
     // The last cause is what the client did.
     let mut cause: &dyn Error = &error;
@@ -507,7 +510,7 @@ pub(crate) fn too_large(error: impl ToString) -> Refusal {
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error)
 }
 
-/// Class names: one a line, or where there is one line, separated by commas.
+/// Splits class names: one per line, or separated by commas if there is only one line.
 fn class_lines(text: &str) -> Vec<String> {
     let separator = if text.trim().contains('\n') {
         '\n'
@@ -521,7 +524,7 @@ fn class_lines(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The lines that are not blank.
+/// Splits a text into trimmed lines and drops the blank ones.
 fn lines(text: &str) -> Vec<String> {
     let lines = text.lines().map(str::trim);
     lines
@@ -557,7 +560,7 @@ mod tests {
         predict_request(request(kind, body), &LIMITS, &memory).await
     }
 
-    /// A form of these fields and so many pictures of one byte.
+    /// Writes a form with `fields` and with `pictures` pictures of one byte each.
     fn form(fields: &[(&str, &str)], pictures: usize) -> String {
         let fields = fields.iter().map(|(name, text)| {
             format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n")

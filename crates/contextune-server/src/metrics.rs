@@ -41,7 +41,7 @@ struct ModelLabel {
 }
 
 impl Metrics {
-    /// Nothing counted yet.
+    /// Creates and registers the counters.
     pub fn new() -> Self {
         let requests = Family::default();
         // 1 ms to 32 s.
@@ -97,7 +97,7 @@ impl Metrics {
         }
     }
 
-    /// A request was answered.
+    /// Counts a request that was answered.
     pub fn request(&self, path: &str, status: u16, took: Duration) {
         let path = path.to_owned();
         self.seconds
@@ -108,12 +108,12 @@ impl Metrics {
             .inc();
     }
 
-    /// Pictures go through the tower together.
+    /// Counts a batch of pictures that goes through the image tower.
     pub fn batch(&self, pictures: usize) {
         self.batches.observe(pictures as f64);
     }
 
-    /// Pictures were classified.
+    /// Counts pictures that `model` classified.
     pub fn answered(&self, model: &str, pictures: usize) {
         let model = ModelLabel {
             model: model.to_owned(),
@@ -121,13 +121,13 @@ impl Metrics {
         self.pictures.get_or_create(&model).inc_by(pictures as u64);
     }
 
-    /// A connection, counted as open while the returned value lives.
+    /// Counts a connection as open while the returned value lives.
     pub fn connection(&self) -> OpenConnection {
         self.connections.inc();
         OpenConnection(self.connections.clone())
     }
 
-    /// Everything as text; so many pictures wait at this moment.
+    /// Returns all counters as text, with `waiting` pictures in the queue.
     pub fn text(&self, waiting: usize) -> String {
         self.waiting.set(waiting as i64);
         self.memory

@@ -16,7 +16,7 @@ use crate::state::ServerState;
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/assets");
 const POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// The page and its parts.
+/// Builds the router of the page and its files.
 pub(crate) fn router() -> Router<Arc<ServerState>> {
     Router::new()
         .route("/", get(async || file("index.html")))

@@ -19,11 +19,11 @@ use crate::{api, connection, worker};
 
 /// What a server is started with.
 pub struct Options {
-    /// What a client has to show; absent: nothing, and only this machine is answered.
+    /// The access token that clients have to show; absent: none is needed, and only this machine is answered.
     pub token: Option<String>,
-    /// Bounds.
+    /// Bounds on requests.
     pub limits: Limits,
-    /// Where lessons keep pictures and runs; absent: nothing can be taught.
+    /// Folder of the lessons' pictures and runs; absent: nothing can be taught.
     pub taught: Option<PathBuf>,
     /// Root of the feature cache that lessons use.
     pub cache: Option<PathBuf>,
@@ -39,10 +39,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the thread that computes.
+    /// Creates the server and starts its worker thread.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// The system cannot start a thread.
     pub fn new(shelf: Shelf, options: Options) -> io::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let shelf = Arc::new(shelf);
@@ -65,11 +65,11 @@ impl Server {
         })
     }
 
-    /// Serves until `stop`; then there are ten seconds for what is under way, and a lesson ends after its epoch and can be
-    /// resumed.
+    /// Serves until `stop`. Then requests under way have ten seconds to finish, and a lesson ends after its current epoch and
+    /// can be resumed.
     ///
     /// # Errors
-    /// None that a client can cause.
+    /// The worker thread has panicked; no client can cause this.
     pub async fn serve(
         self,
         listener: TcpListener,

@@ -32,7 +32,8 @@ pub(super) struct Learner {
 }
 
 impl Learner {
-    /// Learns what `plan` says and puts it on the shelf. What comes to nothing leaves nothing, unless it can be resumed.
+    /// Learns a lesson and puts the model on the shelf. The folder of a lesson that fails or is stopped is removed, unless the
+    /// lesson can be resumed.
     pub fn learn(&self, plan: &Plan, lesson: &LessonHandle) {
         let started = Instant::now();
         let watcher = LessonWatcher {
@@ -72,7 +73,8 @@ impl Learner {
         }
     }
 
-    /// The accuracy on the held-out pictures that could be read, and how many these are; `None` if there are none.
+    /// Returns the accuracy on the held-out pictures that could be read and the number of these pictures; `None` if there are
+    /// none.
     fn learned(
         &self,
         plan: &Plan,
@@ -125,7 +127,7 @@ impl Learner {
     }
 }
 
-/// Why a lesson came to nothing.
+/// Why a lesson failed or ended early.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]

@@ -43,22 +43,22 @@ pub(crate) struct Lessons {
     /// One permit: whoever holds it learns.
     free: Arc<Semaphore>,
     lessons: Mutex<BTreeMap<String, Arc<LessonHandle>>>,
-    /// That of the newest lesson.
+    /// The thread of the newest lesson.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A lesson of an earlier day.
+/// A lesson that is on disk already.
 #[derive(Clone, Debug)]
 pub struct Taught {
     /// Its name.
     pub name: String,
-    /// The run that it became.
+    /// Its run folder.
     pub run: PathBuf,
-    /// Whether it has a prompt; without one it can be resumed.
+    /// Whether it has a learned prompt; without one it can be resumed.
     pub is_finished: bool,
 }
 
-/// The lessons in a folder, by name; none if there is no such folder.
+/// Returns the lessons in a folder, sorted by name; none if there is no such folder.
 pub fn taught(folder: &Path) -> Vec<Taught> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
@@ -79,7 +79,7 @@ pub fn taught(folder: &Path) -> Vec<Taught> {
 }
 
 impl Lessons {
-    /// Nothing taught yet; `folder` is made when the first lesson arrives.
+    /// Removes abandoned uploads from `folder`, which is created when the first lesson arrives.
     pub fn new(folder: PathBuf, cache: Option<PathBuf>, pixels: u64, shelf: Arc<Shelf>) -> Self {
         remove_abandoned(&folder);
         Self {
@@ -101,25 +101,25 @@ impl Lessons {
         self.lessons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How far the lesson of this name is.
+    /// Returns the progress of the lesson called `name`.
     pub fn progress(&self, name: &str) -> Option<LessonProgress> {
         let lesson = self.lessons().get(name).cloned()?;
         Some(lesson.progress().clone())
     }
 
-    /// Ends the lesson of this name after its epoch, if there is one.
+    /// Ends the lesson called `name` after its current epoch; returns whether there is one.
     pub fn stop_one(&self, name: &str) -> bool {
         let lessons = self.lessons();
         let lesson = lessons.get(name);
         lesson.inspect(|lesson| lesson.stop()).is_some()
     }
 
-    /// Ends whatever is being learned after its epoch, and takes no more.
+    /// Ends the current lesson after its current epoch, and refuses new ones.
     pub fn stop(&self) {
         self.learner.stopping.store(true, Ordering::SeqCst);
     }
 
-    /// Waits for the end of what is being learned.
+    /// Waits until the current lesson has ended.
     pub fn join(&self) {
         let thread = self
             .thread
@@ -133,7 +133,7 @@ impl Lessons {
     }
 }
 
-/// Takes the pictures of a lesson and begins to learn from them; returns its name.
+/// Receives a lesson and starts to learn it; returns its name.
 ///
 /// # Errors
 /// 409 if another lesson is under way or the name is taken, 408, 413, 422, 503, and 500 if the disk cannot be written.
@@ -159,7 +159,7 @@ pub(crate) async fn begin(
     begun.map_err(io::Error::from).map_err(cannot_keep)?
 }
 
-/// Begins to learn in a thread that holds `turn` until it is done.
+/// Starts the thread that learns and that holds `turn` until it is done.
 fn start(
     lessons: Arc<Lessons>,
     upload: Upload,

@@ -22,7 +22,7 @@ struct KeptPicture {
 }
 
 impl PictureNames {
-    /// No picture yet. `roots` are the forms in which a message may name the folder of all pictures.
+    /// Creates an empty table. `roots` are the forms in which a message may name the folder of all pictures.
     pub fn new(roots: impl IntoIterator<Item = PathBuf>) -> Self {
         Self {
             roots: roots.into_iter().collect(),
@@ -112,7 +112,7 @@ fn is_in_file_name(character: char) -> bool {
 mod tests {
     use super::*;
 
-    /// Messages have paths as the system writes them.
+    /// Joins `parts` as the system writes paths.
     fn path(parts: &[&str]) -> String {
         let path: PathBuf = parts.iter().collect();
         path.display().to_string()

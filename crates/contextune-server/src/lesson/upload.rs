@@ -41,7 +41,7 @@ const LESSON_CLASSES: usize = 200;
 const LONGEST_NAME: usize = 64;
 /// Longest name of a class, which is the name of a folder, in bytes.
 const LONGEST_CLASS: usize = 100;
-/// Of so many pictures of a class one is held out; a class with fewer keeps all.
+/// Every fifth picture of a class is held out; a class with fewer keeps all.
 const ONE_HELD_OUT_OF: usize = 5;
 /// Bytes by which a picture's format is recognised.
 const LONGEST_SIGNATURE: usize = 16;
@@ -67,7 +67,7 @@ pub(super) struct Plan {
     pub folder: PathBuf,
 }
 
-/// Removes what killed servers left of lessons that arrived; another server may be receiving one at this moment.
+/// Removes uploads that killed servers left behind, but none that another server may be receiving at this moment.
 pub(super) fn remove_abandoned(folder: &Path) {
     let entries = fs::read_dir(folder).into_iter().flatten();
     for entry in entries.filter_map(Result::ok) {
@@ -94,7 +94,7 @@ pub(super) struct Upload {
     backbone: Option<String>,
     /// Pictures by class, in the order in which they came.
     classes: BTreeMap<String, Vec<ReceivedPicture>>,
-    /// Goes away with the upload, unless it becomes a plan.
+    /// Removed with the upload, unless it becomes a plan.
     folder: TempDir,
 }
 
@@ -115,7 +115,7 @@ struct Arrival {
 }
 
 impl Arrival {
-    /// What `next` gives, unless the client is too slow.
+    /// Waits for `next`, and refuses the lesson if the client is too slow.
     async fn next<T>(
         &mut self,
         next: impl Future<Output = Result<T, Refusal>>,
@@ -252,7 +252,7 @@ impl Upload {
         Ok(())
     }
 
-    /// The name of the lesson, which comes before its pictures.
+    /// Checks and returns the name of the lesson, which comes before its pictures.
     fn check_name(&self) -> Result<&str, Refusal> {
         let Some(name) = &self.name else {
             return Err(unprocessable(
@@ -275,7 +275,7 @@ impl Upload {
         Ok(name)
     }
 
-    /// A class is the name of a folder here.
+    /// Checks that a class can be the name of a folder and is not one too many.
     fn check_class(&self, class: &str) -> Result<(), Refusal> {
         let is_bad = |character: char| character.is_control() || "/\\:*?\"<>|".contains(character);
         if class.trim().is_empty()
@@ -296,7 +296,7 @@ impl Upload {
         Ok(())
     }
 
-    /// Holds pictures out, gives every picture its place, and makes the lesson's folder of it.
+    /// Splits the pictures into training and held-out pictures, and moves them into the lesson's folder.
     ///
     /// # Errors
     /// 409, 422, and 500 if the disk cannot be written.
