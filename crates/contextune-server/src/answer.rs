@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Longest sentence of a refusal, in characters: sentences quote what was sent.
+/// Longest error of a refusal, in characters: errors quote what was sent.
 const LONGEST_ERROR: usize = 400;
 
 /// What came of the pictures of a request.
@@ -75,7 +75,7 @@ pub(crate) struct ErrorBody {
 }
 
 impl Refusal {
-    /// Not answered, with a sentence for a person, cut where it is longer than one.
+    /// Creates a refusal. A long `error` is cut: it may quote what was sent.
     pub fn new(status: StatusCode, error: impl ToString) -> Self {
         let mut error = error.to_string();
         if let Some((end, _)) = error.char_indices().nth(LONGEST_ERROR) {
@@ -85,7 +85,7 @@ impl Refusal {
         Self { status, error }
     }
 
-    /// 503: more requests than the server can hold.
+    /// Creates the refusal with 503 of a request that finds the server full.
     pub fn busy() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -106,5 +106,38 @@ impl IntoResponse for Refusal {
             .headers_mut()
             .insert(name, HeaderValue::from_static(value));
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_error_is_cut_between_two_characters() {
+        let error = |text: &str| Refusal::new(StatusCode::NOT_FOUND, text).error;
+        let whole = "ä".repeat(LONGEST_ERROR);
+        assert_eq!(error(&whole), whole);
+        assert_eq!(error(&format!("{whole}b")), format!("{whole}…"));
+        assert_eq!(error(&format!("{whole}{whole}")), format!("{whole}…"));
+    }
+
+    #[test]
+    fn a_refusal_says_when_to_come_again_and_what_to_show() {
+        let header = |status, name| {
+            let response = Refusal::new(status, "no").into_response();
+            assert_eq!(response.status(), status);
+            response.headers().get(name).cloned()
+        };
+        assert_eq!(
+            header(StatusCode::SERVICE_UNAVAILABLE, RETRY_AFTER).unwrap(),
+            "1"
+        );
+        assert_eq!(
+            header(StatusCode::UNAUTHORIZED, WWW_AUTHENTICATE).unwrap(),
+            "Bearer"
+        );
+        assert_eq!(header(StatusCode::NOT_FOUND, RETRY_AFTER), None);
+        assert_eq!(Refusal::busy().status, StatusCode::SERVICE_UNAVAILABLE);
     }
 }

@@ -20,13 +20,14 @@ use serde::Serialize;
 use tokio_util::io::ReaderStream;
 use utoipa::openapi::OpenApi as OpenApiDocument;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::{Modify, OpenApi, ToSchema};
+use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
 use crate::answer::{Answer, ErrorBody, Refusal};
+use crate::guard::{ForeignPage, Unauthorized};
 use crate::intake::{self, JsonRequest};
-use crate::lesson::{self, Progress};
-use crate::server::State as ServerState;
+use crate::lesson::{self, LessonProgress};
 use crate::shelf::{Entry, LearnedEntry};
+use crate::state::ServerState;
 use crate::worker::Question;
 use crate::{guard, page};
 
@@ -35,7 +36,7 @@ const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-
 /// More than the page's form can have, in bytes.
 const LOGIN: usize = 4096;
 
-/// Everything the server answers.
+/// Builds the router of all paths.
 pub(crate) fn router(state: Arc<ServerState>) -> Router {
     let open = Router::new()
         .route("/healthz", get(health))
@@ -86,7 +87,7 @@ pub(crate) fn router(state: Arc<ServerState>) -> Router {
         .with_state(state)
 }
 
-/// Lets go of a request that is neither complete nor answered after all the patience there is for it.
+/// Refuses a request that is neither complete nor answered in time.
 async fn in_time(
     State(state): State<Arc<ServerState>>,
     request: Request,
@@ -102,7 +103,7 @@ async fn in_time(
     })
 }
 
-/// Counts each request and how long it took, and tells browsers to take every answer for what it says it is.
+/// Counts each request and its duration, and tells browsers not to guess the type of an answer.
 async fn count(State(state): State<Arc<ServerState>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let path = request.extensions().get::<MatchedPath>().cloned();
@@ -119,7 +120,7 @@ async fn count(State(state): State<Arc<ServerState>>, request: Request, next: Ne
     response
 }
 
-/// What the framework refuses by itself, as the server refuses: a path or a form that cannot be read.
+/// Turns the framework's own refusals, as of a path or a form that cannot be read, into the server's JSON form.
 fn in_json(response: Response) -> Response {
     let kind = response.headers().get(CONTENT_TYPE);
     let is_plain = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
@@ -139,7 +140,7 @@ fn in_json(response: Response) -> Response {
 /// The document that describes the interface.
 #[derive(OpenApi)]
 #[openapi(
-    modifiers(&Token),
+    modifiers(&TokenScheme),
     info(
         title = "Contextune",
         description = "Asks learned prompts about pictures, and teaches new ones."
@@ -159,10 +160,10 @@ fn in_json(response: Response) -> Response {
 )]
 struct Description;
 
-/// Says how the token is shown, where the server asks for one.
-struct Token;
+/// Adds the security scheme: how the access token is shown, where the server asks for one.
+struct TokenScheme;
 
-impl Modify for Token {
+impl Modify for TokenScheme {
     fn modify(&self, document: &mut OpenApiDocument) {
         let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
         let components = document.components.get_or_insert_default();
@@ -193,9 +194,7 @@ async fn health() -> Json<Health> {
 }
 
 /// Counters in Prometheus' text format.
-#[utoipa::path(get, path = "/metrics", responses(
-        (status = 401, body = ErrorBody, description = "the token is missing"),
-        (status = 403, body = ErrorBody, description = "another site's page asks, or under another name of the machine"),
+#[utoipa::path(get, path = "/metrics", responses(Unauthorized, ForeignPage,
         (status = 200, body = String, content_type = "application/openmetrics-text")))]
 async fn metrics(State(state): State<Arc<ServerState>>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -302,9 +301,7 @@ impl ModelDescription {
 }
 
 /// What can be asked: runs, then words, then what was taught.
-#[utoipa::path(get, path = "/v1/models", responses(
-        (status = 403, body = ErrorBody, description = "another site's page asks, or under another name of the machine"),
-        (status = 200, body = Models), (status = 401, body = ErrorBody)))]
+#[utoipa::path(get, path = "/v1/models", responses(Unauthorized, ForeignPage, (status = 200, body = Models)))]
 async fn models(State(state): State<Arc<ServerState>>) -> Json<Models> {
     Json(Models {
         models: state
@@ -330,7 +327,7 @@ fn no_such(name: &str) -> Refusal {
     )
 }
 
-/// A file of a learned run as an answer, read as the client takes it.
+/// Streams a file of a learned run.
 async fn run_file(
     state: &ServerState,
     name: &str,
@@ -354,16 +351,14 @@ async fn run_file(
 
 /// The page that shows what was learned.
 #[utoipa::path(get, path = "/v1/models/{name}/report.html", params(("name" = String, Path,)),
-    responses(
-        (status = 401, body = ErrorBody, description = "the token is missing"),
-        (status = 403, body = ErrorBody, description = "another site's page asks, or under another name of the machine"),
+    responses(Unauthorized, ForeignPage,
         (status = 200, body = String, content_type = "text/html"), (status = 404, body = ErrorBody)))]
 async fn report(
     State(state): State<Arc<ServerState>>,
     Path(name): Path<String>,
 ) -> Result<Response, Refusal> {
     let page = run_file(&state, &name, RunFolder::report_file, |_| {
-        format!("{name} has no page yet: make it with `contextune report`")
+        format!("{name} has no page: no report of it has been made yet")
     })
     .await?;
     let headers = [
@@ -375,9 +370,7 @@ async fn report(
 
 /// The prompt file, to be used elsewhere.
 #[utoipa::path(get, path = "/v1/models/{name}/prompt.safetensors", params(("name" = String, Path,)),
-    responses(
-        (status = 401, body = ErrorBody, description = "the token is missing"),
-        (status = 403, body = ErrorBody, description = "another site's page asks, or under another name of the machine"),
+    responses(Unauthorized, ForeignPage,
         (status = 200, body = String, content_type = "application/octet-stream"), (status = 404, body = ErrorBody)))]
 async fn prompt(
     State(state): State<Arc<ServerState>>,
@@ -421,12 +414,10 @@ struct FormRequest {
 /// next to nothing.
 #[utoipa::path(post, path = "/v1/predict",
     request_body(content((FormRequest = "multipart/form-data"), (JsonRequest = "application/json"))),
-    responses(
-        (status = 403, body = ErrorBody, description = "another site's page asks, or under another name of the machine"),
+    responses(Unauthorized, ForeignPage,
         (status = 500, body = ErrorBody, description = "the server failed on this request"),
         (status = 200, body = Answer),
         (status = 400, body = ErrorBody, description = "malformed"),
-        (status = 401, body = ErrorBody, description = "the token is missing"),
         (status = 404, body = ErrorBody, description = "no such model"),
         (status = 408, body = ErrorBody, description = "the request did not arrive in time"),
         (status = 413, body = ErrorBody, description = "too large"),
@@ -474,6 +465,15 @@ struct LessonForm {
     picture: Option<Vec<Vec<u8>>>,
 }
 
+/// Documents the refusals of the paths under `/v1/teach`.
+#[derive(IntoResponses)]
+#[response(
+    status = 403,
+    description = "nothing can be taught here, or another site's page asks"
+)]
+#[expect(dead_code, reason = "it documents a response and is never made")]
+struct NotTaughtHere(ErrorBody);
+
 /// A lesson that has begun.
 #[derive(Serialize, ToSchema)]
 struct Begun {
@@ -485,15 +485,13 @@ struct Begun {
 
 /// Learns a new prompt from pictures; one lesson at a time.
 #[utoipa::path(post, path = "/v1/teach", request_body(content = LessonForm, content_type = "multipart/form-data"),
-    responses(
+    responses(Unauthorized, NotTaughtHere,
         (status = 400, body = ErrorBody, description = "malformed"),
-        (status = 401, body = ErrorBody, description = "the token is missing"),
         (status = 408, body = ErrorBody, description = "the lesson did not arrive in time"),
         (status = 413, body = ErrorBody, description = "too large"),
         (status = 500, body = ErrorBody, description = "the disk cannot be written"),
         (status = 503, body = ErrorBody, description = "too many lessons arrive, or the server is stopping"),
         (status = 202, body = Begun),
-        (status = 403, body = ErrorBody, description = "nothing can be taught here, or another site's page asks"),
         (status = 409, body = ErrorBody, description = "the name is taken, or another lesson is under way"),
         (status = 422, body = ErrorBody, description = "the lesson cannot be learned from"),
     ))]
@@ -508,23 +506,19 @@ async fn teach(
 
 /// How far a lesson is.
 #[utoipa::path(get, path = "/v1/teach/{name}", params(("name" = String, Path,)),
-    responses(
-        (status = 401, body = ErrorBody, description = "the token is missing"),
-        (status = 403, body = ErrorBody, description = "nothing can be taught here, or another site's page asks"),
-        (status = 200, body = Progress), (status = 404, body = ErrorBody)))]
+    responses(Unauthorized, NotTaughtHere,
+        (status = 200, body = LessonProgress), (status = 404, body = ErrorBody)))]
 async fn lesson_progress(
     State(state): State<Arc<ServerState>>,
     Path(name): Path<String>,
-) -> Result<Json<Progress>, Refusal> {
+) -> Result<Json<LessonProgress>, Refusal> {
     let progress = lessons(&state)?.progress(&name);
     progress.map(Json).ok_or_else(|| no_lesson(&name))
 }
 
 /// Ends a lesson after its epoch.
 #[utoipa::path(delete, path = "/v1/teach/{name}", params(("name" = String, Path,)),
-    responses(
-        (status = 401, body = ErrorBody, description = "the token is missing"),
-        (status = 403, body = ErrorBody, description = "nothing can be taught here, or another site's page asks"),
+    responses(Unauthorized, NotTaughtHere,
         (status = 204), (status = 404, body = ErrorBody)))]
 async fn stop_lesson(
     State(state): State<Arc<ServerState>>,
@@ -540,7 +534,7 @@ fn lessons(state: &ServerState) -> Result<&Arc<lesson::Lessons>, Refusal> {
     state.lessons.as_ref().ok_or_else(|| {
         Refusal::new(
             StatusCode::FORBIDDEN,
-            "this server was started with --no-teach",
+            "nothing can be taught on this server",
         )
     })
 }

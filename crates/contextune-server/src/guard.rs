@@ -6,49 +6,32 @@ use std::sync::Arc;
 
 use axum::Form;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN, SET_COOKIE};
+use axum::http::header::{HOST, ORIGIN, SET_COOKIE};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::answer::{ErrorBody, Refusal};
-use crate::server::State as ServerState;
+use crate::state::ServerState;
 
-const COOKIE_NAME: &str = "contextune-token";
+/// Documents the refusal of [`token`].
+#[derive(IntoResponses)]
+#[response(status = 401, description = "the token is missing")]
+#[expect(dead_code, reason = "it documents a response and is never made")]
+pub(crate) struct Unauthorized(ErrorBody);
 
-/// What the cookie's value is derived for (BLAKE3's key derivation).
-const COOKIE_CONTEXT: &str = "contextune 2026-11-22 cookie of the page";
+/// Documents the refusal of [`origin`].
+#[derive(IntoResponses)]
+#[response(
+    status = 403,
+    description = "another site's page asks, or under another name of the machine"
+)]
+#[expect(dead_code, reason = "it documents a response and is never made")]
+pub(crate) struct ForeignPage(ErrorBody);
 
-/// A token, kept as hashes: hashes are compared in constant time, and a cookie that goes astray is not the token.
-#[derive(Clone, Debug)]
-pub(crate) struct Token {
-    token: blake3::Hash,
-    cookie: blake3::Hash,
-}
-
-impl Token {
-    pub fn new(token: &str) -> Self {
-        Self {
-            token: blake3::hash(token.as_bytes()),
-            cookie: blake3::Hash::from_bytes(blake3::derive_key(COOKIE_CONTEXT, token.as_bytes())),
-        }
-    }
-
-    fn is(&self, given: &str) -> bool {
-        self.token == blake3::hash(given.trim().as_bytes())
-    }
-
-    fn is_shown(&self, headers: &HeaderMap) -> bool {
-        bearer(headers).is_some_and(|given| self.is(given))
-            || cookies(headers)
-                .filter_map(|given| blake3::Hash::from_hex(given).ok())
-                .any(|given| given == self.cookie)
-    }
-}
-
-/// Lets through who shows the token, in `Authorization: Bearer …` or in the cookie of `/login`.
+/// Lets a request through if it shows the access token, as `Authorization: Bearer …` or by the cookie of `/login`.
 pub(crate) async fn token(
     State(state): State<Arc<ServerState>>,
     request: Request,
@@ -66,21 +49,6 @@ pub(crate) async fn token(
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, given) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(given)
-}
-
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let cookies = headers.get_all(COOKIE).into_iter();
-    cookies
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|cookie| cookie.trim().split_once('='))
-        .filter(|(name, _)| *name == COOKIE_NAME)
-        .map(|(_, value)| value)
-}
-
 /// What the page's form sends.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct Login {
@@ -90,10 +58,9 @@ pub(crate) struct Login {
 /// Gives who knows the token a cookie that stands for it, which no script can read.
 #[utoipa::path(post, path = "/login",
     request_body(content = Login, content_type = "application/x-www-form-urlencoded"),
-    responses(
+    responses(ForeignPage,
         (status = 204, description = "the cookie is set"),
         (status = 401, body = ErrorBody, description = "another token"),
-        (status = 403, body = ErrorBody, description = "another site's page asks, or under another name of the machine"),
         (status = 413, body = ErrorBody, description = "too large"),
         (status = 415, body = ErrorBody, description = "no form"),
         (status = 422, body = ErrorBody, description = "a form without `token`"),
@@ -102,21 +69,20 @@ pub(crate) async fn login(
     State(state): State<Arc<ServerState>>,
     Form(Login { token: given }): Form<Login>,
 ) -> Result<Response, Refusal> {
-    let cookie = match &state.token {
-        None => return Ok(StatusCode::NO_CONTENT.into_response()),
-        Some(token) if token.is(&given) => token.cookie.to_hex(),
-        Some(_) => {
-            return Err(Refusal::new(
-                StatusCode::UNAUTHORIZED,
-                "this is not the token that the server was started with",
-            ));
+    match &state.token {
+        None => Ok(StatusCode::NO_CONTENT.into_response()),
+        Some(token) if token.is(&given) => {
+            let cookie = [(SET_COOKIE, token.set_cookie())];
+            Ok((StatusCode::NO_CONTENT, cookie).into_response())
         }
-    };
-    let cookie = format!("{COOKIE_NAME}={cookie}; HttpOnly; SameSite=Strict; Path=/");
-    Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response())
+        Some(_) => Err(Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "this is not the token that the server was started with",
+        )),
+    }
 }
 
-/// Turns away what another site's page sends, and names of this machine that another site made up.
+/// Refuses requests from other sites' pages, and requests to host names that another site may have pointed at this machine.
 pub(crate) async fn origin(
     State(state): State<Arc<ServerState>>,
     request: Request,
@@ -155,4 +121,75 @@ fn is_this_machine(host: &str) -> bool {
     };
     let number = name.trim_matches(['[', ']']).parse::<IpAddr>();
     name.eq_ignore_ascii_case("localhost") || number.is_ok_and(|number| number.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn is_answered(host: &str, origin: Option<&str>, has_token: bool) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_str(host).unwrap());
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, HeaderValue::from_str(origin).unwrap());
+        }
+        let checked = check_origin(&headers, has_token);
+        if let Err(refusal) = &checked {
+            assert_eq!(refusal.status, StatusCode::FORBIDDEN);
+        }
+        checked.is_ok()
+    }
+
+    #[test]
+    fn without_a_token_only_names_of_this_machine_are_answered() {
+        for host in [
+            "localhost",
+            "LocalHost:8321",
+            "127.0.0.1",
+            "127.0.0.1:8321",
+            "127.8.9.10:1",
+            "[::1]",
+            "[::1]:8321",
+        ] {
+            assert!(is_answered(host, None, false), "{host}");
+        }
+        for host in [
+            "",
+            "example.org",
+            "localhost.example.org",
+            "example.org/localhost",
+            "127.0.0.1.example.org",
+            "user@example.org",
+            "10.0.0.1:8321",
+            "0.0.0.0:8321",
+            "[::2]:8321",
+            "[::1",
+        ] {
+            assert!(!is_answered(host, None, false), "{host}");
+            assert!(is_answered(host, None, true), "{host}");
+        }
+        assert!(check_origin(&HeaderMap::new(), false).is_err());
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_not_answered() {
+        for has_token in [false, true] {
+            let is_answered = |origin| is_answered("localhost:8321", Some(origin), has_token);
+            assert!(is_answered("http://localhost:8321"));
+            assert!(is_answered("http://LOCALHOST:8321"));
+            for other in [
+                "http://localhost",
+                "http://localhost:8322",
+                "http://127.0.0.1:8321",
+                "https://example.org",
+                "https://localhost:8321.example.org",
+                "null",
+                "",
+            ] {
+                assert!(!is_answered(other), "{other}");
+            }
+        }
+    }
 }

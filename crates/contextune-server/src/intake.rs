@@ -1,5 +1,5 @@
-//! Bodies of requests, read within bounds: so many bytes a picture, so many a request, so many of all requests together, and
-//! none for longer than a client is waited for.
+//! Reads request bodies within bounds: on the bytes of a picture, of a request and of all requests together, and on the time
+//! that a body may take to arrive.
 
 use std::error::Error;
 use std::fmt;
@@ -24,7 +24,7 @@ use utoipa::ToSchema;
 
 use crate::answer::Refusal;
 use crate::classifier::Wording;
-use crate::server::{Limits, MOST_PICTURES};
+use crate::limits::{Limits, MOST_PICTURES};
 
 /// Bytes that one permit stands for.
 const PERMIT: usize = 1024;
@@ -135,7 +135,7 @@ pub(crate) struct NamedJsonPicture {
     data: String,
 }
 
-/// A list that is refused as soon as it is too long, before the rest of it takes memory.
+/// Deserializes a list, and refuses it as soon as it is too long, before the rest takes memory.
 fn at_most<'a, D: Deserializer<'a>, T: Deserialize<'a>, const MOST: usize>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -173,19 +173,22 @@ fn some_texts<'a, D: Deserializer<'a>>(deserializer: D) -> Result<Option<Vec<Str
 pub(crate) struct Memory(Arc<Semaphore>);
 
 impl Memory {
-    /// So many bytes.
+    /// Creates a budget of `bytes` bytes.
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(Semaphore::new(bytes / PERMIT)))
     }
 
-    /// So many permits more, if there are.
+    /// Reserves `permits` more permits.
+    ///
+    /// # Errors
+    /// 503 if fewer are left.
     fn reserve(&self, permits: usize) -> Result<OwnedSemaphorePermit, Refusal> {
         let reserved = Arc::clone(&self.0).try_acquire_many_owned(permits as u32);
         reserved.map_err(|_| Refusal::busy())
     }
 }
 
-/// Reads a request for predictions: multipart or JSON.
+/// Reads a request for predictions, sent as multipart form or as JSON.
 ///
 /// # Errors
 /// 400, 408, 413, 415, 422, 503.
@@ -268,7 +271,7 @@ pub(crate) async fn predict_request(
     })
 }
 
-/// Refuses names and templates that cannot be used, or are too many to be read at once.
+/// Checks that classes and templates can be used and are not too many to be encoded at once.
 fn wording(
     classes: Option<Vec<String>>,
     templates: Option<Vec<String>>,
@@ -295,7 +298,7 @@ fn wording(
     Ok(Wording { classes, templates })
 }
 
-/// Refuses a text that is longer than any name.
+/// Checks that a text is no longer than [`LONGEST_TEXT`].
 fn check_length(text: &str) -> Result<(), Refusal> {
     if text.len() <= LONGEST_TEXT {
         return Ok(());
@@ -307,14 +310,14 @@ fn check_length(text: &str) -> Result<(), Refusal> {
     )))
 }
 
-/// The type of a body without its parameters, in lower case.
+/// Returns the media type of a body without its parameters, in lower case.
 fn content_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     let kind = value.split(';').next().unwrap_or_default();
     Some(kind.trim().to_ascii_lowercase())
 }
 
-/// A whole body of at most `limit` bytes, with the memory it takes.
+/// Reads a whole body of at most `limit` bytes; returns it with the memory reserved for it.
 async fn whole(
     headers: &HeaderMap,
     body: Body,
@@ -347,7 +350,7 @@ async fn whole(
     Ok((bytes.into(), reserved))
 }
 
-/// The fields of a form, and its pictures.
+/// Reads the fields and the pictures of a form.
 async fn from_multipart(
     request: Request,
     limits: &Limits,
@@ -394,7 +397,7 @@ async fn from_multipart(
     Ok((given, pictures))
 }
 
-/// The same in JSON.
+/// Reads the fields and the pictures of a JSON body.
 fn from_json(body: &[u8]) -> Result<(JsonRequest, Vec<NamedPicture>), Refusal> {
     let mut given: JsonRequest = serde_json::from_slice(body)
         .map_err(|error| malformed(format!("the JSON is not what is expected: {error}")))?;
@@ -429,13 +432,13 @@ fn from_json(body: &[u8]) -> Result<(JsonRequest, Vec<NamedPicture>), Refusal> {
     Ok((given, pictures))
 }
 
-/// The parts of a form.
+/// Begins to read the parts of a form.
 pub(crate) async fn multipart(request: Request) -> Result<Multipart, Refusal> {
     let parts = Multipart::from_request(request, &()).await;
     parts.map_err(|error| malformed(error.body_text()))
 }
 
-/// A field of a form that is text, of at most [`LONGEST_FIELD`] bytes.
+/// Reads a text field of a form, of at most [`LONGEST_FIELD`] bytes.
 pub(crate) async fn text(mut field: Field<'_>) -> Result<String, Refusal> {
     let mut bytes = Vec::new();
     while let Some(chunk) = field.chunk().await.map_err(broken_form)? {
@@ -450,12 +453,12 @@ pub(crate) async fn text(mut field: Field<'_>) -> Result<String, Refusal> {
     String::from_utf8(bytes).map_err(|_| malformed("a field of the form is not UTF-8"))
 }
 
-/// Watches how much of a form arrives that belongs to no part yet: a form's parser keeps all of that.
+/// Counts the bytes of a form that have arrived and belong to no part yet: the form's parser buffers them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unclaimed(Arc<AtomicUsize>);
 
 impl Unclaimed {
-    /// The same body, which fails when too much of it arrives without [`Unclaimed::claim`].
+    /// Wraps a body so that it fails when too much of it arrives without [`Unclaimed::claim`].
     pub fn watch(&self, body: Body) -> Body {
         let unclaimed = Arc::clone(&self.0);
         Body::from_stream(body.into_data_stream().map(move |chunk| {
@@ -468,13 +471,13 @@ impl Unclaimed {
         }))
     }
 
-    /// A part, or a piece of one, was taken up.
+    /// Resets the count: a part, or a piece of one, was read.
     pub fn claim(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 }
 
-/// A form that is not one, was cut short, or has a part without end.
+/// Refuses a form that is malformed, was cut short, or has a part without end.
 pub(crate) fn broken_form(error: MultipartError) -> Refusal {
     // The last cause is what the client did.
     let mut cause: &dyn Error = &error;
@@ -507,7 +510,7 @@ pub(crate) fn too_large(error: impl ToString) -> Refusal {
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error)
 }
 
-/// Class names: one a line, or where there is one line, separated by commas.
+/// Splits class names: one per line, or separated by commas if there is only one line.
 fn class_lines(text: &str) -> Vec<String> {
     let separator = if text.trim().contains('\n') {
         '\n'
@@ -521,11 +524,222 @@ fn class_lines(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The lines that are not blank.
+/// Splits a text into trimmed lines and drops the blank ones.
 fn lines(text: &str) -> Vec<String> {
     let lines = text.lines().map(str::trim);
     lines
         .filter(|line| !line.is_empty())
         .map(ToOwned::to_owned)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::stream;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        picture_bytes: 1000,
+        pixels: 1_000_000,
+        waiting: 3,
+        patience: Duration::from_secs(60),
+    };
+    const FORM: &str = "multipart/form-data; boundary=x";
+    const JSON: &str = "application/json";
+
+    fn request(kind: &str, body: impl Into<Body>) -> Request {
+        let request = Request::builder().header(CONTENT_TYPE, kind);
+        request.body(body.into()).unwrap()
+    }
+
+    async fn read(kind: &str, body: impl Into<Body>) -> Result<PredictRequest, Refusal> {
+        let memory = Memory::new(LIMITS.memory_bytes());
+        predict_request(request(kind, body), &LIMITS, &memory).await
+    }
+
+    /// Writes a form with `fields` and with `pictures` pictures of one byte each.
+    fn form(fields: &[(&str, &str)], pictures: usize) -> String {
+        let fields = fields.iter().map(|(name, text)| {
+            format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n")
+        });
+        let pictures = (0..pictures).map(|number| {
+            format!("--x\r\nContent-Disposition: form-data; name=\"image\"; filename=\"{number}.png\"\r\n\r\nP\r\n")
+        });
+        fields.chain(pictures).chain(["--x--\r\n".into()]).collect()
+    }
+
+    #[tokio::test]
+    async fn forms_and_json_say_the_same() {
+        let form = "--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nphotos\r\n\
+            --x\r\nContent-Disposition: form-data; name=\"classes\"\r\n\r\n cat, big dog ,\r\n\
+            --x\r\nContent-Disposition: form-data; name=\"templates\"\r\n\r\na {}.\n\n  the {}, really.\r\n\
+            --x\r\nContent-Disposition: form-data; name=\"top\"\r\n\r\n 2\r\n\
+            --x\r\nContent-Disposition: form-data; name=\"image\"; filename=\"\"\r\n\r\nfirst\r\n\
+            --x\r\nContent-Disposition: form-data; name=\"any\"; filename=\"my cat.png\"\r\n\r\nsecond\r\n\
+            --x--\r\n";
+        let json = serde_json::json!({
+            "model": "photos",
+            "classes": ["cat", "big dog"],
+            "templates": ["a {}.", "the {}, really."],
+            "top": 2,
+            "images": ["Zmly\nc3Q=", {"name": "my cat.png", "data": "data:image/png;base64,c2Vjb25k"}],
+        });
+        for (kind, body) in [(FORM, form.to_owned()), (JSON, json.to_string())] {
+            let read = read(kind, body).await.unwrap();
+            assert_eq!(read.model.as_deref(), Some("photos"));
+            assert_eq!(read.wording.classes.unwrap(), ["cat", "big dog"]);
+            assert_eq!(
+                read.wording.templates.unwrap(),
+                ["a {}.", "the {}, really."]
+            );
+            assert_eq!(read.top, 2);
+            let pictures: Vec<(&str, &[u8])> = read
+                .pictures
+                .iter()
+                .map(|picture| (picture.name.as_str(), &picture.bytes[..]))
+                .collect();
+            assert_eq!(
+                pictures,
+                [("1", &b"first"[..]), ("my cat.png", &b"second"[..])]
+            );
+        }
+        // One a line, commas belong to names.
+        let lines = form.replace(" cat, big dog ,", "cat\nbig, bad dog");
+        let read = read(FORM, lines).await.unwrap();
+        assert_eq!(read.wording.classes.unwrap(), ["cat", "big, bad dog"]);
+    }
+
+    #[tokio::test]
+    async fn requests_at_a_limit_are_read_and_those_above_are_refused() {
+        let images =
+            |count: usize| format!("{{\"images\": [{}]}}", vec!["\"AA==\""; count].join(","));
+        let picture = |bytes: usize| {
+            format!(
+                "--x\r\nContent-Disposition: form-data; name=\"i\"; filename=\"a.png\"\r\n\r\n{}\r\n--x--\r\n",
+                "P".repeat(bytes)
+            )
+        };
+        let names = |count: usize| {
+            let names: Vec<String> = (0..count).map(|number| format!("c{number}")).collect();
+            names.join(",")
+        };
+        let (text, long_text) = ("a".repeat(LONGEST_TEXT), "a".repeat(LONGEST_TEXT + 1));
+        let templates = vec!["a {}."; MOST_TEXTS / 2].join("\n");
+        let long_field = "a".repeat(LONGEST_FIELD + 1);
+        for (status, kind, body) in [
+            (200, FORM, form(&[], LIMITS.waiting)),
+            (413, FORM, form(&[], LIMITS.waiting + 1)),
+            (200, JSON, images(LIMITS.waiting)),
+            (413, JSON, images(LIMITS.waiting + 1)),
+            (400, JSON, images(MOST_PICTURES + 1)),
+            (422, JSON, images(0)),
+            (422, FORM, form(&[], 0)),
+            (200, FORM, picture(LIMITS.picture_bytes)),
+            (413, FORM, picture(LIMITS.picture_bytes + 1)),
+            (200, FORM, form(&[("top", "1")], 1)),
+            (200, FORM, form(&[("top", &MOST_TOP.to_string())], 1)),
+            (422, FORM, form(&[("top", "0")], 1)),
+            (422, FORM, form(&[("top", &(MOST_TOP + 1).to_string())], 1)),
+            (422, FORM, form(&[("top", "-1")], 1)),
+            (200, FORM, form(&[("model", &text)], 1)),
+            (422, FORM, form(&[("model", &long_text)], 1)),
+            (200, FORM, form(&[("classes", &format!("{text},b"))], 1)),
+            (
+                422,
+                FORM,
+                form(&[("classes", &format!("{long_text},b"))], 1),
+            ),
+            (200, FORM, form(&[("classes", &names(MOST_TEXTS))], 1)),
+            (422, FORM, form(&[("classes", &names(MOST_TEXTS + 1))], 1)),
+            (
+                200,
+                FORM,
+                form(&[("classes", "a,b"), ("templates", &templates)], 1),
+            ),
+            (
+                422,
+                FORM,
+                form(&[("classes", "a,b,c"), ("templates", &templates)], 1),
+            ),
+            (413, FORM, form(&[("classes", &long_field)], 1)),
+            (422, FORM, form(&[("model", "a"), ("model", "b")], 1)),
+            (422, FORM, form(&[("colour", "red")], 1)),
+            (
+                400,
+                JSON,
+                "{\"images\": [\"AA==\"], \"colour\": \"red\"}".into(),
+            ),
+            (422, JSON, "{\"images\": [\"A\"]}".into()),
+            (415, "image/png", "P".into()),
+        ] {
+            let read = read(kind, body.clone()).await;
+            let found = read
+                .as_ref()
+                .map_or_else(|refusal| refusal.status.as_u16(), |_| 200);
+            let start: String = body.chars().take(200).collect();
+            assert_eq!(found, status, "{start}: {:?}", read.err());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_large_is_refused_before_it_is_read_to_its_end() {
+        // Declared, it is not read at all.
+        let mut declared = request(
+            JSON,
+            Body::from_stream(stream::pending::<Result<Bytes, String>>()),
+        );
+        let length = (LIMITS.request_bytes() + 1).to_string();
+        declared
+            .headers_mut()
+            .insert(CONTENT_LENGTH, length.parse().unwrap());
+        let memory = Memory::new(LIMITS.memory_bytes());
+        let refusal = predict_request(declared, &LIMITS, &memory)
+            .await
+            .unwrap_err();
+        assert_eq!(refusal.status, StatusCode::PAYLOAD_TOO_LARGE);
+        // Otherwise it is read as far as the limit, though it never ends.
+        let endless = stream::repeat_with(|| Ok::<_, String>(Bytes::from_static(&[b' '; 1 << 16])));
+        let refusal = read(JSON, Body::from_stream(endless)).await.unwrap_err();
+        assert_eq!(refusal.status, StatusCode::PAYLOAD_TOO_LARGE);
+        // Not even in front of a form's first part.
+        let unclaimed = Unclaimed::default();
+        let mut watched = unclaimed
+            .watch(Body::from(vec![0; MOST_UNCLAIMED + 1]))
+            .into_data_stream();
+        assert!(watched.next().await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_given_up() {
+        let limits = Limits {
+            patience: Duration::from_millis(20),
+            ..LIMITS
+        };
+        let pending = Body::from_stream(stream::pending::<Result<Bytes, String>>());
+        let memory = Memory::new(limits.memory_bytes());
+        let read = predict_request(request(JSON, pending), &limits, &memory).await;
+        assert_eq!(read.unwrap_err().status, StatusCode::REQUEST_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn all_bodies_together_are_bounded_and_give_their_memory_back() {
+        let memory = Memory::new(4 * PERMIT);
+        let body = format!("{{\"images\": [\"{}\"]}}", "AAAA".repeat(200));
+        let read = || predict_request(request(JSON, body.clone()), &LIMITS, &memory);
+        let held = [
+            read().await.unwrap(),
+            read().await.unwrap(),
+            read().await.unwrap(),
+        ];
+        // The fourth permit is the last, and this takes two.
+        let large = format!("{}{body}", " ".repeat(PERMIT));
+        let refused = predict_request(request(JSON, large.clone()), &LIMITS, &memory).await;
+        assert_eq!(refused.unwrap_err(), Refusal::busy());
+        drop(held);
+        let held = predict_request(request(JSON, large), &LIMITS, &memory).await;
+        assert!(held.is_ok());
+    }
 }

@@ -15,9 +15,9 @@ use prometheus_client::registry::{Registry, Unit};
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    requests: Family<Request, Counter>,
-    seconds: Family<Path, Histogram>,
-    pictures: Family<Model, Counter>,
+    requests: Family<RequestLabels, Counter>,
+    seconds: Family<PathLabel, Histogram>,
+    pictures: Family<ModelLabel, Counter>,
     batches: Histogram,
     waiting: Gauge,
     connections: Gauge,
@@ -25,23 +25,23 @@ pub(crate) struct Metrics {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Request {
+struct RequestLabels {
     path: String,
     status: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Path {
+struct PathLabel {
     path: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Model {
+struct ModelLabel {
     model: String,
 }
 
 impl Metrics {
-    /// Nothing counted yet.
+    /// Creates and registers the counters.
     pub fn new() -> Self {
         let requests = Family::default();
         // 1 ms to 32 s.
@@ -97,35 +97,37 @@ impl Metrics {
         }
     }
 
-    /// A request was answered.
+    /// Counts a request that was answered.
     pub fn request(&self, path: &str, status: u16, took: Duration) {
         let path = path.to_owned();
         self.seconds
-            .get_or_create(&Path { path: path.clone() })
+            .get_or_create(&PathLabel { path: path.clone() })
             .observe(took.as_secs_f64());
-        self.requests.get_or_create(&Request { path, status }).inc();
+        self.requests
+            .get_or_create(&RequestLabels { path, status })
+            .inc();
     }
 
-    /// Pictures go through the tower together.
+    /// Counts a batch of pictures that goes through the image tower.
     pub fn batch(&self, pictures: usize) {
         self.batches.observe(pictures as f64);
     }
 
-    /// Pictures were classified.
+    /// Counts pictures that `model` classified.
     pub fn answered(&self, model: &str, pictures: usize) {
-        let model = Model {
+        let model = ModelLabel {
             model: model.to_owned(),
         };
         self.pictures.get_or_create(&model).inc_by(pictures as u64);
     }
 
-    /// A connection, counted as open while the returned value lives.
+    /// Counts a connection as open while the returned value lives.
     pub fn connection(&self) -> OpenConnection {
         self.connections.inc();
         OpenConnection(self.connections.clone())
     }
 
-    /// Everything as text; so many pictures wait at this moment.
+    /// Returns all counters as text, with `waiting` pictures in the queue.
     pub fn text(&self, waiting: usize) -> String {
         self.waiting.set(waiting as i64);
         self.memory
@@ -143,5 +145,40 @@ pub(crate) struct OpenConnection(Gauge);
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_in_the_text() {
+        let metrics = Metrics::new();
+        metrics.request("/v1/predict", 200, Duration::from_millis(3));
+        metrics.request("/v1/predict", 200, Duration::from_millis(5));
+        metrics.request("/v1/predict", 422, Duration::from_millis(1));
+        metrics.batch(3);
+        metrics.batch(32);
+        metrics.answered("my \"pets\"", 35);
+        let first = metrics.connection();
+        let second = metrics.connection();
+        drop(first);
+        let text = metrics.text(7);
+        for line in [
+            "contextune_requests_total{path=\"/v1/predict\",status=\"200\"} 2",
+            "contextune_requests_total{path=\"/v1/predict\",status=\"422\"} 1",
+            "contextune_request_duration_seconds_count{path=\"/v1/predict\"} 3",
+            "contextune_pictures_total{model=\"my \\\"pets\\\"\"} 35",
+            "contextune_batch_pictures_sum 35.0",
+            "contextune_batch_pictures_count 2",
+            "contextune_waiting_pictures 7",
+            "contextune_connections 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        drop(second);
+        assert!(metrics.text(0).contains("\ncontextune_connections 0\n"));
     }
 }

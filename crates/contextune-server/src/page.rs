@@ -11,13 +11,13 @@ use axum::routing::get;
 use include_dir::{Dir, include_dir};
 
 use crate::answer::Refusal;
-use crate::server::State;
+use crate::state::ServerState;
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/assets");
 const POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// The page and its parts.
-pub(crate) fn router() -> Router<Arc<State>> {
+/// Builds the router of the page and its files.
+pub(crate) fn router() -> Router<Arc<ServerState>> {
     Router::new()
         .route("/", get(async || file("index.html")))
         .route("/{file}", get(async |Path(name): Path<String>| file(&name)))

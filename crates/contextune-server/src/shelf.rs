@@ -58,11 +58,11 @@ pub struct Shelf {
     device: Device,
 }
 
-/// Why something cannot stand on the shelf.
+/// Why something cannot be added to the shelf.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShelfError {
-    /// Two of one name.
+    /// The name is taken.
     #[error("two models would be called {name}: give one of them another name, as in other={}", run.display())]
     SameName {
         /// The name.
@@ -70,16 +70,16 @@ pub enum ShelfError {
         /// The second run.
         run: PathBuf,
     },
-    /// A run without an own name, as the root folder.
+    /// The run's path ends in no name, as the root folder's.
     #[error("{} has no name of its own: give it one, as in photos={}", run.display(), run.display())]
     NoName {
         /// The run.
         run: PathBuf,
     },
-    /// A run that cannot be used.
+    /// The run cannot be used.
     #[error(transparent)]
     Learned(#[from] LearnError),
-    /// A model that cannot be opened.
+    /// The model cannot be opened.
     #[error(transparent)]
     Model(#[from] ModelError),
 }
@@ -94,7 +94,7 @@ impl From<RunError> for ShelfError {
 pub type OpenModel<'a> = dyn FnMut(Option<&str>, ModelOptions) -> Result<Model, ModelError> + 'a;
 
 impl Shelf {
-    /// Nothing on it yet.
+    /// Creates an empty shelf.
     pub fn new(device: Device) -> Self {
         Self {
             entries: RwLock::default(),
@@ -103,10 +103,10 @@ impl Shelf {
         }
     }
 
-    /// Puts a run on the shelf, behind what is there. A run `taught` through this server stands among the others.
+    /// Adds a run behind the other runs, or if it was `taught` through this server behind everything.
     ///
     /// # Errors
-    /// Not a finished run, a model that cannot be opened or is another one than it was learned with, a name that is taken.
+    /// The run is not finished, its model cannot be opened or is not the one it was learned with, or the name is taken.
     pub fn add_run(
         &mut self,
         name: &str,
@@ -120,10 +120,10 @@ impl Shelf {
         self.add_learned(name, run, taught, &backbone)
     }
 
-    /// Makes sure that a model and its words are on the shelf.
+    /// Adds a model and its zero-shot entry, unless they are there already.
     ///
     /// # Errors
-    /// A model that cannot be opened.
+    /// The model cannot be opened.
     pub fn add_model(
         &mut self,
         source: Option<&str>,
@@ -133,10 +133,10 @@ impl Shelf {
         self.backbone(source, options, open).map(drop)
     }
 
-    /// Puts what was learned with one of the shelf's models on it.
+    /// Adds a run that was learned with one of the shelf's models.
     ///
     /// # Errors
-    /// Not a finished run, one that was learned with another model, a name that is taken.
+    /// The run is not finished or was learned with another model, or the name is taken.
     pub(crate) fn add_learned(
         &self,
         name: &str,
@@ -222,7 +222,7 @@ impl Shelf {
         Ok(backbone)
     }
 
-    /// A name that is not taken.
+    /// Returns a free name for the zero-shot entry of a model.
     fn name_of_words(&self, source: Option<&str>) -> String {
         let first = match (self.backbones.is_empty(), source) {
             (true, _) => ZERO_SHOT.to_owned(),
@@ -238,13 +238,13 @@ impl Shelf {
         name
     }
 
-    /// Everything: runs, words, and what was taught.
+    /// Returns all entries: runs, zero-shot entries, then what was taught.
     pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         entries.clone()
     }
 
-    /// The entry of this name; without a name the first.
+    /// Returns the entry called `name`, or without a name the first.
     pub(crate) fn find(&self, name: Option<&str>) -> Option<Arc<Entry>> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let found = match name {
@@ -254,7 +254,7 @@ impl Shelf {
         found.cloned()
     }
 
-    /// How many learned prompts there are.
+    /// Counts the learned prompts.
     pub fn learned(&self) -> usize {
         let entries = self.entries();
         entries
@@ -264,14 +264,14 @@ impl Shelf {
     }
 }
 
-/// The method that answers with the model's own words; `templates` has one a line.
+/// Returns the zero-shot method; `templates` has one template per line.
 pub(crate) fn words(templates: &str) -> Method {
     Method::Zeroshot(ZeroShotSettings {
         templates: templates.to_owned(),
     })
 }
 
-/// The last part of a run's path, by which it goes unless it is given another name.
+/// Returns the default name of a run: the last component of its path.
 ///
 /// # Errors
 /// The path ends in no name.
@@ -281,5 +281,76 @@ pub fn name_of(run: &Path) -> Result<String, ShelfError> {
     match name {
         Some(name) => Ok(name.to_string_lossy().into_owned()),
         None => Err(ShelfError::NoName { run: run.into() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_goes_by_the_name_of_its_folder() {
+        let name = |path: &str| name_of(Path::new(path)).unwrap();
+        assert_eq!(name("runs/photos"), "photos");
+        assert_eq!(name("runs/photos/"), "photos");
+        assert_eq!(name("runs/photos/."), "photos");
+        assert_eq!(name("photos.v2"), "photos.v2");
+        // The folder itself is asked where the path does not say.
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("my run");
+        std::fs::create_dir_all(run.join("below")).unwrap();
+        assert_eq!(name_of(&run.join("below").join("..")).unwrap(), "my run");
+        for nameless in ["/", "nowhere/.."] {
+            let error = name_of(Path::new(nameless)).unwrap_err();
+            assert!(matches!(error, ShelfError::NoName { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn words_of_further_models_have_names_of_their_own() {
+        let device = Device::flex();
+        let mut shelf = Shelf::new(device.clone());
+        let mut opened = 0;
+        let mut open = |_: Option<&str>, options: ModelOptions| {
+            opened += 1;
+            Model::open(None, options, &device, |_| ())
+        };
+        let with = |activation| ModelOptions {
+            activation,
+            ..ModelOptions::default()
+        };
+        for (source, activation) in [
+            (None, None),
+            (Some("elsewhere"), None),
+            (None, Some(Activation::Gelu)),
+            // These are there already.
+            (None, None),
+            (Some("elsewhere"), None),
+        ] {
+            shelf
+                .add_model(source, with(activation), &mut open)
+                .unwrap();
+        }
+        shelf
+            .add_model(Some("elsewhere"), with(Some(Activation::Gelu)), &mut open)
+            .unwrap();
+        assert_eq!(opened, 4);
+        let names: Vec<String> = shelf
+            .entries()
+            .iter()
+            .map(|entry| entry.name.clone())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "zero-shot",
+                "zero-shot:elsewhere",
+                "zero-shot:embedded",
+                "zero-shot:elsewhere:2"
+            ]
+        );
+        assert_eq!(shelf.learned(), 0);
+        assert_eq!(shelf.find(None).unwrap().name, "zero-shot");
+        assert!(shelf.find(Some("nobody")).is_none());
     }
 }

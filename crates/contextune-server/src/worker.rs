@@ -20,8 +20,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use crate::answer::{Answer, Guess, Prediction, Refusal};
 use crate::classifier::{Classifier, Wording};
 use crate::intake::NamedPicture;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::server::Limits;
 use crate::shelf::Entry;
 
 /// Requests are taken until they have so many pictures together.
