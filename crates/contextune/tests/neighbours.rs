@@ -340,7 +340,7 @@ fn the_linear_probe_finds_what_scikit_learn_finds() {
         let ours = probabilities(None, Some(&val));
         let theirs = case.golden.values("probabilities.searched").0;
         assert_probabilities(&ours, &theirs, classes, STOPPED_EARLY);
-        let accuracy = Accuracy::of(&ours, test.labels(), classes).share();
+        let accuracy = Accuracy::of(&ours, &test.targets, classes).share();
         assert!((accuracy - case.number("test_accuracy")).abs() < 1e-6);
     }
 }
