@@ -1,9 +1,11 @@
 //! The command `contextune`: arguments, progress and printing around the library.
 
 mod commands;
+mod errors;
 mod examples;
 mod interrupt;
 mod learned;
+mod measuring;
 mod options;
 mod picture_paths;
 mod screen;
@@ -100,22 +102,11 @@ fn main() -> ExitCode {
                 return ExitCode::from(interrupt::EXIT_CODE);
             }
             let style = style::ERROR;
-            anstream::eprintln!("{style}error:{style:#} {}", with_causes(&error));
+            anstream::eprintln!("{style}error:{style:#} {}", errors::text(&error));
             match error.is::<options::WrongUsage>() {
                 true => ExitCode::from(2),
                 false => ExitCode::FAILURE,
             }
         }
     }
-}
-
-/// The error and its causes, without those that it quotes itself.
-fn with_causes(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }

@@ -785,6 +785,26 @@ fn the_image_encoder_is_tuned_on_pictures() {
     assert!(refused.contains("learns from the pictures"), "{refused}");
 }
 
+/// Without --split a run is measured on the very pictures that its own result is of.
+#[test]
+fn a_run_is_measured_again_on_the_split_that_its_result_is_of() {
+    let folder = TempDir::new().unwrap();
+    let (data, run) = (demo_data("icon-demo"), folder.path().join("run"));
+    let line = ["train", "coop", "--epochs", "1", "--shots", "2"];
+    let on_val = ["--measure-on", "val", "--json"];
+    let places = ["--data", text(&data), "--out", text(&run)];
+    let result = json(&answer(&[&line[..], &on_val, &places].concat()));
+    let evaluated = json(&answer(&["eval", text(&run), "--json"]));
+    let explained = json(&answer(&["explain", text(&run), "--json"]));
+    for again in [&evaluated, &explained["classification"]] {
+        assert_eq!(again["split"], "val");
+        assert_eq!(again["accuracy"], result["accuracy"]);
+        assert_eq!(again["per_class"], result["per_class"]);
+    }
+    let test = ["eval", text(&run), "--split", "test", "--json"];
+    assert_eq!(json(&answer(&test))["examples"], 175);
+}
+
 /// A plan is done once, its tables say what the runs came to, and what is done stays as it is.
 #[test]
 fn a_sweep_does_what_is_missing_and_puts_it_into_tables() {

@@ -13,6 +13,7 @@ use contextune::run::available_memory_bytes;
 use contextune::text::Overlong;
 use serde::Serialize;
 
+use crate::errors;
 use crate::options::{Context, devices, values};
 use crate::style::{ERROR, GOOD, WARNING};
 use crate::words;
@@ -81,7 +82,7 @@ impl Check {
         Self {
             what,
             state: State::Broken,
-            found: format!("{error:#}"),
+            found: errors::text(error),
             advice: Some(advice.into()),
         }
     }

@@ -4,18 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use contextune::data::{Input, Split, Subset, distinct_names};
-use contextune::evaluate::{confused_pairs, mistakes};
+use contextune::data::{Input, distinct_names};
+use contextune::evaluate::{Mistake, confused_pairs};
 use contextune::model::Model;
 use contextune::prompt::Method;
 use contextune::prompt::words::NearWord;
 use contextune::report::{LearnedContext, LearnedVector, learned_context, png_of_tensor};
-use contextune::run::Learned;
+use contextune::run::{Learned, Measured};
 use serde::Serialize;
 
-use super::eval::{Measurable, Measured, Summary, measure};
-use crate::examples;
 use crate::learned;
+use crate::measuring::{MeasurableArguments, Summary};
 use crate::options::Context;
 use crate::style::HEADING;
 
@@ -36,15 +35,8 @@ pub struct Arguments {
     /// Words to show for each context vector.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     words: u16,
-    /// Data to measure on; without it those of the run.
-    #[arg(long)]
-    data: Option<PathBuf>,
-    /// train, val or test.
-    #[arg(long, default_value = "test", value_parser = examples::split)]
-    split: Split,
-    /// Which classes; without it those of the run, or all of other data.
-    #[arg(long, value_parser = examples::subset)]
-    subset: Option<Subset>,
+    #[command(flatten)]
+    measurable: MeasurableArguments,
     /// Write what the prompt makes of a grey picture to this PNG file; for prompts that are pixels.
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
@@ -142,7 +134,7 @@ fn classification(
     model: &Model,
     context: &Context,
 ) -> Result<Option<Classification>> {
-    if arguments.data.is_none() {
+    if arguments.measurable.data.is_none() {
         let left_out = match &learned.settings.data {
             None => Some("the run was imported without data".to_owned()),
             Some(data) if !data.exists() => Some(format!("{} is not there", data.display())),
@@ -156,18 +148,16 @@ fn classification(
             return Ok(None);
         }
     }
-    let (data, subset) = (arguments.data.as_deref(), arguments.subset);
     let settings = &learned.settings;
-    let measurable = Measurable::open(&arguments.run, settings, data, subset, context)?;
+    let measurable = arguments
+        .measurable
+        .open(&arguments.run, settings, context)?;
     let dataset = &measurable.dataset;
-    let Measured {
-        examples,
-        labels,
-        logits,
-        accuracy,
-    } = measure(learned, model, dataset, arguments.split, context)?;
+    let examples = dataset.split(measurable.split);
+    let measured = measurable.measure(learned, model, context)?;
+    let accuracy = measured.accuracy(dataset.class_names.len());
     let names = distinct_names(&dataset.class_names);
-    let mistakes = mistakes(&logits, &labels, names.len());
+    let mistakes = mistakes(&measured);
     let confused = confused_pairs(&mistakes)
         .into_iter()
         .take(PAIRS)
@@ -180,7 +170,7 @@ fn classification(
     let mistakes = mistakes
         .into_iter()
         .map(|mistake| WrongPicture {
-            path: match &examples[mistake.example].input {
+            path: match &examples[measured.examples[mistake.example]].input {
                 Input::Picture(path) => path.display().to_string(),
                 input => dataset.input_name(input),
             },
@@ -190,10 +180,26 @@ fn classification(
         })
         .collect();
     Ok(Some(Classification {
-        summary: Summary::of(&measurable, arguments.split, &accuracy),
+        summary: Summary::of(&measurable, &accuracy),
         confused,
         mistakes,
     }))
+}
+
+/// The pictures whose most probable class is not theirs, in order.
+fn mistakes(measured: &Measured) -> Vec<Mistake> {
+    let guesses = measured.guesses.iter().map(|guesses| guesses[0]);
+    guesses
+        .zip(&measured.labels)
+        .enumerate()
+        .filter(|(_, ((predicted, _), label))| predicted != *label)
+        .map(|(example, ((predicted, probability), &label))| Mistake {
+            example,
+            label,
+            predicted,
+            probability,
+        })
+        .collect()
 }
 
 fn print(answer: &Answer, method: &Method) {

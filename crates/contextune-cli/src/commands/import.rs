@@ -17,10 +17,10 @@ use contextune::run::{Learned, RunFolder, RunResult, Settings};
 use contextune::text::TEMPLATE;
 use serde::Serialize;
 
-use super::eval::{Measured, measure};
 use super::report;
 use super::train::absolute_model;
 use crate::examples;
+use crate::measuring::Measurable;
 use crate::options::{Context, ModelArguments, PictureArguments, WrongUsage};
 use crate::watch::Watch;
 
@@ -94,15 +94,19 @@ struct Answer {
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let checkpoint = DasslCheckpoint::open(&arguments.file, &context.device)?;
     let dataset = match &arguments.data {
-        Some(path) => {
-            let dataset = examples::open(path, arguments.seed, context)?;
-            Some(dataset.subset(arguments.subset.unwrap_or_default()))
-        }
+        Some(path) => Some(examples::open(path, arguments.seed, context)?),
         None => None,
     };
-    let class_names = match (&arguments.classes, &dataset) {
+    let subset = arguments.subset.unwrap_or_default();
+    let measurable = dataset.as_ref().map(|dataset| Measurable {
+        path: dataset.root.clone(),
+        split: Split::Test,
+        subset,
+        dataset: dataset.subset(subset),
+    });
+    let class_names = match (&arguments.classes, &measurable) {
         (Some(list), _) => data::class_list(list)?,
-        (None, Some(dataset)) => dataset.class_names.clone(),
+        (None, Some(measurable)) => measurable.dataset.class_names.clone(),
         (None, None) if checkpoint.class_specific => {
             return Err(WrongUsage(format!(
                 "{} has a context for each class: say with --classes or --data which classes these are, in the order of their labels",
@@ -134,25 +138,34 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let settings = arguments.settings(&checkpoint, method)?;
     let folder = RunFolder::create(&arguments.out, &settings, arguments.force)?;
     file.write(&folder.prompt_file())?;
-    let accuracy = match &dataset {
-        Some(dataset) if dataset.split(Split::Test).is_empty() => {
+    let accuracy = match (&dataset, &measurable) {
+        (Some(dataset), Some(measurable)) if measurable.is_empty() => {
             let path = dataset.root.display();
             let remark = format!("{path} has no test split: the accuracy was not measured");
             context.screen.remark(remark);
             None
         }
-        Some(dataset) => Some(finish(&folder, &model, dataset, context)?),
-        None => None,
+        (Some(dataset), Some(measurable)) => {
+            Some(finish(&folder, &model, dataset, measurable, context)?)
+        }
+        _ => None,
     };
     arguments.print(&checkpoint, &settings, class_names.len(), accuracy)
 }
 
-/// Measures the run on the test split and writes the result.
-fn finish(folder: &RunFolder, model: &Model, dataset: &Dataset, context: &Context) -> Result<f32> {
+/// Measures the run, and writes the result and the page; `dataset` has all classes.
+fn finish(
+    folder: &RunFolder,
+    model: &Model,
+    dataset: &Dataset,
+    measurable: &Measurable,
+    context: &Context,
+) -> Result<f32> {
     let learned = Learned::open(folder.path(), &context.device)?;
-    let Measured { accuracy, .. } = measure(&learned, model, dataset, Split::Test, context)?;
+    let measured = measurable.measure(&learned, model, context)?;
+    let names = &measurable.dataset.class_names;
+    let accuracy = measured.accuracy(names.len());
     let parameters = learned.file.parameters.elements();
-    let names = &dataset.class_names;
     folder.finish(&RunResult::new(
         &learned.settings,
         &accuracy,
@@ -161,14 +174,8 @@ fn finish(folder: &RunFolder, model: &Model, dataset: &Dataset, context: &Contex
         folder.prompt_bytes(),
         0.0,
     ))?;
-    report::write(
-        folder,
-        None,
-        model,
-        dataset,
-        context,
-        &Watch::without_remarks(context),
-    );
+    let watch = Watch::without_remarks(context);
+    report::write(folder, Some(&measured), model, dataset, context, &watch);
     Ok(accuracy.share())
 }
 

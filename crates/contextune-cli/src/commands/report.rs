@@ -9,6 +9,7 @@ use contextune::model::Model;
 use contextune::report::{Grounds, RunReport, compare};
 use contextune::run::{Measured, RunFolder};
 
+use crate::errors;
 use crate::examples;
 use crate::learned;
 use crate::options::Context;
@@ -91,9 +92,10 @@ pub fn write(
     match grounds.write_page(watcher) {
         Ok(path) => Some(path),
         Err(error) => {
+            let reason = errors::text(&error.into());
             context
                 .screen
-                .remark(format!("there is no page of the run: {error}"));
+                .remark(format!("there is no page of the run: {reason}"));
             None
         }
     }

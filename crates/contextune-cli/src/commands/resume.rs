@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use contextune::run::{RunFolder, Settings};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use toml::{Table, Value};
 
 use super::{pretrain, train};
 use crate::examples;
@@ -23,19 +22,6 @@ pub struct Arguments {
     json: bool,
 }
 
-/// What tells a pre-training run from others: its method has no settings of its own.
-#[derive(Deserialize)]
-struct Kind {
-    method: KindOfMethod,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum KindOfMethod {
-    Name(String),
-    WithSettings(IgnoredAny),
-}
-
 /// Goes on, or says that there is nothing to do.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let folder = RunFolder::open(&arguments.run)?;
@@ -45,8 +31,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
             .remark(format!("{} is finished already", arguments.run.display()));
         return Ok(());
     }
-    let kind: Kind = folder.settings()?;
-    if matches!(&kind.method, KindOfMethod::Name(name) if name == pretrain::METHOD) {
+    if is_pretraining(&folder.settings()?) {
         return pretrain::train(folder.settings()?, context, |_| Ok(folder));
     }
     let settings: Settings = folder.settings()?;
@@ -71,6 +56,12 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     )
 }
 
+/// Whether these are the settings of a pre-training run: their `method` is its name alone. That of a learned prompt is a table,
+/// the name among its settings.
+fn is_pretraining(settings: &Table) -> bool {
+    settings.get("method").and_then(Value::as_str) == Some(pretrain::METHOD)
+}
+
 /// An imported prompt was learned elsewhere: it is whole or was never written.
 fn say_imported(folder: &RunFolder, checkpoint: &Path, context: &Context) -> Result<()> {
     let (run, checkpoint) = (folder.path().display(), checkpoint.display());
@@ -81,4 +72,19 @@ fn say_imported(folder: &RunFolder, checkpoint: &Path, context: &Context) -> Res
         "{run} is finished already: it was imported from {checkpoint}, and there is nothing to train; measure it with `contextune eval {run} --data`"
     ));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pretraining_run_is_told_by_its_method() {
+        let kind = |settings: &str| is_pretraining(&settings.parse().unwrap());
+        assert!(kind("method = \"pretrain\"\ndata = \"pictures\""));
+        assert!(!kind("data = \"pictures\"\n[method]\nname = \"coop\""));
+        assert!(!kind("[method]\nname = \"pretrain\""));
+        assert!(!kind("method = \"coop\""));
+        assert!(!kind("data = \"pictures\""));
+    }
 }

@@ -9,6 +9,7 @@ use contextune::model::ModelOptions;
 use contextune_server::{Limits, Options, Server, Shelf, Taught, name_of, taught};
 use tokio::net::TcpListener;
 
+use crate::errors;
 use crate::options::{Context, ModelArguments, WrongUsage, open_model};
 
 /// How often the user's wish to stop is looked for.
@@ -173,9 +174,10 @@ fn shelf(arguments: &Arguments, context: &Context) -> Result<Shelf> {
                 continue;
             }
             if let Err(error) = shelf.add_run(&name, &run, true, &mut open) {
+                let reason = errors::text(&error.into());
                 context
                     .screen
-                    .remark(format!("what was taught as {name} is left out: {error}"));
+                    .remark(format!("what was taught as {name} is left out: {reason}"));
             }
         }
     }

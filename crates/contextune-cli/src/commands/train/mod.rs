@@ -1,20 +1,64 @@
 //! `contextune train METHOD`: a run from data to result.
+//!
+//! A method is a file in `methods` and a line in the list there; what several methods share lies beside it.
 
-mod arguments;
+mod common;
+mod context;
+mod guided;
+mod methods;
+mod target;
+mod templates;
+mod training;
+mod values;
 
 use anyhow::Result;
+use clap::Parser;
 use contextune::data::Dataset;
 use contextune::model::Model;
-use contextune::run::{self, LearnError, Outcome, RunFolder, RunResult, Settings};
+use contextune::run::{self, LearnError, Outcome, RecipeName, RunFolder, RunResult, Settings};
 
+use self::common::CommonArguments;
+use self::methods::{ChosenMethod, Setup};
 use super::report;
 use crate::examples;
 use crate::interrupt::Stopped;
-use crate::options::Context;
+use crate::options::{Context, WrongUsage};
 use crate::watch::Watch;
 
-pub use arguments::Arguments;
-pub(super) use arguments::absolute_model;
+pub use self::common::absolute_model;
+
+/// Learn a prompt, or measure zero-shot as a run like any other.
+///
+/// Example: contextune train coop --data photos --shots 16 --out runs/photos
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    method: ChosenMethod,
+}
+
+impl Arguments {
+    fn common(&self) -> &CommonArguments {
+        self.method.arguments().common()
+    }
+
+    /// Resolves all settings for this model and data set.
+    fn settings(&self, model: &Model, dataset: &Dataset) -> Result<Settings> {
+        let arguments = self.method.arguments();
+        let common = arguments.common();
+        let (method, initial) = arguments.method(&Setup {
+            model,
+            dataset,
+            subset: common.subset,
+        })?;
+        let training = arguments.training();
+        let recipe = training.map_or(RecipeName::Published, |training| training.recipe());
+        let mut settings = common.settings(method, initial, recipe)?;
+        if let Some(training) = training {
+            training.change(&mut settings);
+        }
+        Ok(settings)
+    }
+}
 
 /// Trains and prints.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
@@ -40,7 +84,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     learn_and_print(&settings, &dataset, &model, &folder, context, common.json)
 }
 
-/// Learns what `settings` say in the one run that a command is about, writes its page, and prints what came of it.
+/// Learns what `settings` say in the one run that a command is about, writes its page, and prints its result.
 pub fn learn_and_print(
     settings: &Settings,
     dataset: &Dataset,
@@ -56,12 +100,26 @@ pub fn learn_and_print(
     print(&result, folder, json)
 }
 
-/// The settings that `contextune` with these `words` would train with, `train` first.
+/// Returns the settings that `contextune` with these `words`, `train` first, would train with.
+///
+/// # Errors
+/// What clap says of the words, on one line.
 pub fn settings_of(words: &[String], model: &Model, dataset: &Dataset) -> Result<Settings> {
-    arguments::settings_of(words, model, dataset)
+    /// `train` as a command of its own.
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+    let line = Line::try_parse_from(words).map_err(|error| {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        WrongUsage(first.trim_start_matches("error: ").to_owned())
+    })?;
+    line.arguments.settings(model, dataset)
 }
 
-/// Learns what `settings` say; `watch` shows it.
+/// Learns what `settings` say; `watch` shows the progress.
 pub fn learn(
     settings: &Settings,
     dataset: &Dataset,
@@ -86,7 +144,7 @@ pub fn learn(
     })
 }
 
-/// Prints what came of a run.
+/// Prints the result of a run.
 pub fn print(result: &RunResult, folder: &RunFolder, json: bool) -> Result<()> {
     if json {
         println!("{}", serde_json::to_string(result)?);
@@ -96,7 +154,7 @@ pub fn print(result: &RunResult, folder: &RunFolder, json: bool) -> Result<()> {
             None => String::new(),
         };
         println!(
-            "{}: {:.1} % on the {} split, {} learned numbers{}, {:.1} s of training; the run is in {}",
+            "{}: {:.1} % on the {} split, {} trainable parameters{}, {:.1} s of training; the run is in {}",
             result.method,
             100.0 * result.accuracy,
             result.split,
