@@ -4,9 +4,10 @@ use std::convert::Infallible;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use contextune::backbone::{
-    Activation, ImageTower, ImageTowerConfig, ModelConfig, ParameterSource, ResNetConfig,
-    TextTower, TextTowerConfig, VitConfig, VitFamily,
+    Activation, ImageTower, ImageTowerConfig, ModelConfig, ResNetConfig, TextTower,
+    TextTowerConfig, VitConfig, VitFamily,
 };
+use contextune::parameters::ParameterSource;
 
 /// Small random weights; norms of one, so that activations stay finite.
 pub struct RandomWeights {

@@ -8,22 +8,22 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, Tensor, TensorData};
 use contextune::backbone::{PixelNormalisation, TextTower, TextTowerConfig, VitConfig};
 use contextune::checkpoint::Normalization;
-use contextune::data::{self, FeatureRows};
-use contextune::features::{LabelledFeatures, Views};
-use contextune::prompt::cocoop::CoCoOp;
-use contextune::prompt::coop::{
+use contextune::data::{self, FeatureRows, Input, Split};
+use contextune::input::{Examples, InputKind, InputTable, Views};
+use contextune::method::image::pixel::{PixelSettings, Place};
+use contextune::method::image::source::{Output, Prompted, Source, Target};
+use contextune::method::image::vpt::{Vpt, VptSettings};
+use contextune::method::text::cocoop::CoCoOp;
+use contextune::method::text::coop::{
     CONTEXT, CoOp, ContextLayout, Placeholder, Position, prompt_layout,
 };
-use contextune::prompt::pixel::{PixelSettings, Place};
-use contextune::prompt::source::{Output, Prompted, Source, Target};
-use contextune::prompt::vpt::{Vpt, VptSettings};
-use contextune::prompt::zeroshot::classifier;
-use contextune::prompt::{Classification, Prompt, TrainingViews};
+use contextune::method::text::zeroshot::classifier;
+use contextune::parameters::Parameters;
 use contextune::run::peak_memory_bytes;
+use contextune::task::{Classify, Predictor, Prompt, Task as _, Training, TrainingViews};
 use contextune::text::{Overlong, TemplateSet, Tokenizer};
 use contextune::train::{
-    EpochMetrics, FitSettings, Observer, Optimizer, Parameters, Schedule, TrainError,
-    TrainingState, fit,
+    EpochMetrics, FitSettings, Observer, Optimizer, Schedule, TrainError, TrainingState, fit,
 };
 
 use crate::model::{RandomWeights, TEXT, image_tower, text_tower, vision_transformer, vit};
@@ -111,10 +111,22 @@ pub fn measure(ours: &Ours) -> Result<Measurement> {
                 coop(classes, &shared_context(16), layers, &device)?;
             let dataset = data::open(&features_file(images, classes), 0)?;
             let file = dataset.features.as_ref().context("a features file")?;
-            let features = LabelledFeatures::stored(file, &dataset.train, Views::Whole);
+            let (inputs, labels) = Classify::examples(&dataset, Split::Train);
+            let rows: Vec<usize> = inputs
+                .into_iter()
+                .filter_map(|input| match input {
+                    Input::FeatureRow(row) => Some(*row),
+                    _ => None,
+                })
+                .collect();
+            let features = Examples::new(InputTable::stored(file, &rows, Views::Whole), labels);
             let flop = forward + 2.0 * (images * classes * EMBEDDING) as f64;
             repeat(flop, || {
-                contextune::prompt::accuracy(&prompt, &parameters, &features, classes, &device)?;
+                let ready = prompt
+                    .ready(&parameters)?
+                    .context("a prompt for any picture")?;
+                let names = dataset.class_names.clone();
+                Predictor::new(ready, parameters.clone(), names, &device)?.accuracy(&features)?;
                 Ok(())
             })
         }
@@ -278,15 +290,22 @@ fn class_names(count: usize) -> Vec<String> {
     names.take(count).map(str::to_owned).collect()
 }
 
-/// Random examples, each `width` numbers.
-fn examples(count: usize, width: usize, classes: usize, device: &Device) -> LabelledFeatures {
+/// Random features of this width.
+fn examples(count: usize, width: usize, classes: usize, device: &Device) -> Examples<usize> {
     let values = RandomWeights::new(device).values(count * width, 1.0);
     let labels = (0..count).map(|example| example % classes).collect();
-    LabelledFeatures::new(&values, width, 1, labels)
+    Examples::of_features(&values, width, 1, labels)
 }
 
-fn pixels(batch: usize, classes: usize, device: &Device) -> LabelledFeatures {
-    examples(batch, 3 * 224 * 224, classes, device)
+/// Random pictures.
+fn pixels(batch: usize, classes: usize, device: &Device) -> Examples<usize> {
+    let kind = InputKind::Pixels {
+        side: 224,
+        margin: true,
+    };
+    let values = RandomWeights::new(device).values(batch * kind.values(0), 1.0);
+    let labels = (0..batch).map(|example| example % classes).collect();
+    Examples::in_memory(kind, &values, 0, 1, labels)
 }
 
 fn openai_normalisation(device: &Device) -> PixelNormalisation {
@@ -296,9 +315,9 @@ fn openai_normalisation(device: &Device) -> PixelNormalisation {
 
 /// Whole training steps, optimiser included, as the loop does them.
 fn steps(
-    prompt: &dyn Prompt,
+    prompt: &dyn Prompt<Classify>,
     parameters: Parameters,
-    examples: &LabelledFeatures,
+    examples: &Examples<usize>,
     flop: f64,
     device: &Device,
 ) -> Result<Measurement> {
@@ -315,8 +334,8 @@ fn steps(
         }
     }
 
-    let batch = examples.pictures();
-    let task = Classification::new(prompt, examples, TrainingViews::Whole, batch, 1, device);
+    let batch = examples.count();
+    let training = Training::new(prompt, examples, TrainingViews::Whole, batch, 1, device);
     let settings = FitSettings {
         epochs: 1 + REPEATS,
         learning_rate: 0.002,
@@ -328,7 +347,7 @@ fn steps(
     };
     let mut clock = Clock(Vec::new());
     fit(
-        &task,
+        &training,
         &settings,
         &mut TrainingState::new(parameters),
         &mut clock,

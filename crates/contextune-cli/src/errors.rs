@@ -6,9 +6,9 @@
 use std::error::Error;
 
 use contextune::data::DataError;
-use contextune::features::FeatureError;
+use contextune::input::InputError;
+use contextune::method::MethodError;
 use contextune::model::ModelError;
-use contextune::prompt::MethodError;
 use contextune::report::ReportError;
 use contextune::run::import::ImportError;
 use contextune::run::{LearnError, RunError};
@@ -79,7 +79,7 @@ fn advice(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref() {
         return match error {
-            FeatureError::Unreadable(_) => Some("without --strict it is left out".into()),
+            InputError::Unreadable(_) => Some("without --strict it is left out".into()),
             _ => None,
         };
     }
@@ -135,7 +135,7 @@ fn wrapped<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'sta
             LearnError::Run(error) => Some(error),
             LearnError::Data(error) => Some(error),
             LearnError::Model(error) => Some(error),
-            LearnError::NoTraining(error) | LearnError::Features(error) => Some(error),
+            LearnError::NoTraining(error) | LearnError::Inputs(error) => Some(error),
             LearnError::Method(error) => Some(error),
             _ => None,
         };
@@ -145,7 +145,7 @@ fn wrapped<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'sta
             ReportError::Run(error) => Some(error),
             ReportError::Learned(error) => Some(error),
             ReportError::Data(error) => Some(error),
-            ReportError::Features(error) => Some(error),
+            ReportError::Inputs(error) => Some(error),
             ReportError::Model(error) => Some(error),
             ReportError::Method(error) => Some(error),
             _ => None,
@@ -167,7 +167,7 @@ fn wrapped<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'sta
     }
     if let Some(error) = error.downcast_ref() {
         return match error {
-            FeatureError::Model(error) => Some(error),
+            InputError::Model(error) => Some(error),
             _ => None,
         };
     }

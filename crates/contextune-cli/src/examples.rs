@@ -5,24 +5,23 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use burn::tensor::Tensor;
 use contextune::data::{Dataset, Split, Subset};
-use contextune::features::{ExampleEncoder, Sees};
+use contextune::input::{InputEncoder, InputKind};
 use contextune::model::Model;
 
 use crate::options::{Context, PictureArguments};
 use crate::watch::Watch;
 
 /// The way from pictures to a model's features.
-fn encoder<'a>(
+pub fn encoder<'a>(
     model: &'a Model,
     pictures: &PictureArguments,
     context: &Context,
-) -> Result<ExampleEncoder<'a>> {
-    Ok(ExampleEncoder::new(
+) -> Result<InputEncoder<'a>> {
+    Ok(InputEncoder::new(
         model,
-        &model.fingerprint()?,
         pictures.encoding(context),
-        Sees::Features,
-    ))
+        InputKind::Features,
+    )?)
 }
 
 /// Features `[N, D]` of the pictures that can be read, and which of `paths` these are.
@@ -34,7 +33,7 @@ pub fn encode_paths(
 ) -> Result<(Vec<usize>, Tensor<2>)> {
     let encoder = encoder(model, pictures, context)?;
     let (kept, features) = encoder.pictures(paths, &Watch::new(context))?;
-    Ok((kept, features.first_views(&context.device)?))
+    Ok((kept, features.first_features(&context.device)?))
 }
 
 /// Opens a data set and says what its user should know.

@@ -13,6 +13,6 @@ pub fn open(run: &Path, context: &Context) -> Result<(Learned, Model)> {
     let learned = Learned::open(run, &context.device)?;
     let settings = &learned.settings;
     let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
-    learned.check_model(run, &model)?;
+    learned.check_model(&model)?;
     Ok((learned, model))
 }

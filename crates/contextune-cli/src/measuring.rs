@@ -7,7 +7,9 @@ use anyhow::{Result, bail};
 use contextune::data::{Dataset, Split, Subset};
 use contextune::evaluate::Accuracy;
 use contextune::model::Model;
-use contextune::run::{self, Learned, Measured, Settings, per_class};
+use contextune::run::{self, Learned, Settings};
+use contextune::task::classify::per_class;
+use contextune::task::{Classify, Measured};
 use serde::Serialize;
 
 use crate::examples;
@@ -67,7 +69,7 @@ impl MeasurableArguments {
                     subset,
                     ..settings.clone()
                 };
-                run::sample(&asked, &dataset, &Watch::without_remarks(context))?
+                dataset.sampled(&asked.sampling())?
             }
             _ => dataset.subset(subset),
         };
@@ -85,16 +87,22 @@ impl Measurable {
     ///
     /// # Errors
     /// The split is empty, and whatever the run or a picture brings.
-    pub fn measure(&self, learned: &Learned, model: &Model, context: &Context) -> Result<Measured> {
+    pub fn measure(
+        &self,
+        learned: &Learned,
+        model: &Model,
+        context: &Context,
+    ) -> Result<Measured<Classify>> {
         self.check()?;
-        let prompt = learned.prompt(model, &self.dataset.class_names)?;
+        let predictor = learned.predictor(model, &self.dataset.class_names)?;
         let encoder = run::encoder(&learned.settings, model, context.cache.clone())?;
+        let watch = Watch::new(context);
         Ok(Measured::new(
-            (&*prompt, &learned.file.parameters),
-            model,
+            &predictor,
+            &self.dataset,
+            self.split,
             &encoder,
-            (&self.dataset, self.split),
-            &Watch::new(context),
+            &watch,
         )?)
     }
 

@@ -8,7 +8,7 @@ use burn::tensor::DeviceKind;
 use burn::tensor::{Device, Tensor};
 use clap::{Args, ValueEnum};
 use contextune::backbone::Activation;
-use contextune::features::EncodingOptions;
+use contextune::input::EncodingOptions;
 use contextune::model::{Model, ModelError, ModelOptions};
 
 use crate::interrupt::Interrupt;

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 
-use contextune::features::EncodingWatcher;
+use contextune::input::EncodingWatcher;
 use contextune::run::RunWatcher;
 use contextune::train::{EpochMetrics, Progress};
 use indicatif::ProgressBar;

@@ -13,11 +13,11 @@ use common::{
 };
 use contextune::checkpoint::{Precision, TorchWriter};
 use contextune::data::{FeatureRows, FeaturesFile, Split};
+use contextune::format::{DasslCheckpoint, DasslExport};
+use contextune::method::text::coop::{ContextLayout, Position, placeholders};
 use contextune::model::{Model, ModelOptions};
+use contextune::parameters::Parameters;
 use contextune::pickle::Item;
-use contextune::prompt::coop::{ContextLayout, Position, placeholders};
-use contextune::prompt::format::{DasslCheckpoint, DasslExport};
-use contextune::train::Parameters;
 use safetensors::SafeTensors;
 use serde_json::Value;
 use tempfile::TempDir;

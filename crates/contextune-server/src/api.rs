@@ -265,7 +265,7 @@ impl ModelDescription {
         let words = Self {
             name: entry.name.clone(),
             kind: "zero-shot",
-            method: entry.settings.method.name(),
+            method: entry.settings.method.name().to_owned(),
             backbone: backbone.source.clone().unwrap_or("embedded".into()),
             zero_shot: backbone.zero_shot.clone(),
             classes: Vec::new(),
@@ -287,8 +287,8 @@ impl ModelDescription {
             }) => Self {
                 kind: "learned",
                 classes: learned.file.class_names.clone(),
-                takes_other_classes: learned.file.method.learn().takes_other_classes(),
-                accuracy: result.as_ref().map(|result| result.accuracy),
+                takes_other_classes: learned.method().takes_other_classes(),
+                accuracy: result.as_ref().and_then(|result| result.accuracy),
                 shots: learned.settings.shots,
                 learned_numbers: Some(learned.file.parameters.elements()),
                 prompt_bytes: folder.prompt_bytes(),

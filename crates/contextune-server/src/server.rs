@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use burn::tensor::Device;
 use tokio::net::TcpListener;
 
 use crate::intake::Memory;
@@ -27,8 +26,6 @@ pub struct Options {
     pub taught: Option<PathBuf>,
     /// Root of the feature cache that lessons use.
     pub cache: Option<PathBuf>,
-    /// Where tensors live.
-    pub device: Device,
 }
 
 /// Learned prompts, ready to be asked.
@@ -47,7 +44,7 @@ impl Server {
         let metrics = Arc::new(Metrics::new());
         let shelf = Arc::new(shelf);
         let limits = options.limits;
-        let (queue, worker) = worker::start(options.device, limits, Arc::clone(&metrics))?;
+        let (queue, worker) = worker::start(limits, Arc::clone(&metrics))?;
         let lessons = options
             .taught
             .map(|folder| Lessons::new(folder, options.cache, limits.pixels, Arc::clone(&shelf)));

@@ -5,10 +5,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use burn::tensor::Device;
 use contextune::backbone::Activation;
+use contextune::method::RecipeName;
+use contextune::method::text::zeroshot::ZeroShotSettings;
 use contextune::model::{Model, ModelError, ModelOptions};
-use contextune::prompt::Method;
-use contextune::prompt::zeroshot::ZeroShotSettings;
-use contextune::run::{LearnError, Learned, RecipeName, RunError, RunFolder, RunResult, Settings};
+use contextune::run::{LearnError, Learned, RunError, RunFolder, RunResult, Settings};
+use contextune::task::Classify;
 use contextune::text::TEMPLATE;
 
 /// What the words of the first model go by; those of another add its name.
@@ -145,8 +146,10 @@ impl Shelf {
         backbone: &Arc<Backbone>,
     ) -> Result<(), ShelfError> {
         let learned = Learned::open(run, &self.device)?;
-        learned.check_model(run, &backbone.model)?;
-        learned.class_names(run)?;
+        learned.check_model(&backbone.model)?;
+        let class_names = learned.class_names()?;
+        // What does not fit is said now, not to the first who asks.
+        learned.predictor::<Classify>(&backbone.model, class_names)?;
         let folder = RunFolder::open(run)?;
         let entry = Entry {
             name: name.to_owned(),
@@ -265,10 +268,10 @@ impl Shelf {
 }
 
 /// Returns the zero-shot method; `templates` has one template per line.
-pub(crate) fn words(templates: &str) -> Method {
-    Method::Zeroshot(ZeroShotSettings {
+pub(crate) fn words(templates: &str) -> ZeroShotSettings {
+    ZeroShotSettings {
         templates: templates.to_owned(),
-    })
+    }
 }
 
 /// Returns the default name of a run: the last component of its path.

@@ -7,18 +7,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use axum::http::StatusCode;
-use burn::tensor::{Device, Tensor, TensorData};
-use contextune::features::{PictureReader, Sees};
 use contextune::image::ImageError;
-use contextune::model::ModelError;
-use contextune::prompt::MethodError;
+use contextune::input::{InputEncoder, InputError, InputKind, PictureReader};
 use contextune::run;
 use lru::LruCache;
 use rayon::prelude::*;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::answer::{Answer, Guess, Prediction, Refusal};
-use crate::classifier::{Classifier, Wording};
+use crate::classifier::{Classifier, ClassifierError, Wording};
 use crate::intake::NamedPicture;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -106,13 +103,11 @@ fn stopped() -> Refusal {
 
 /// Starts the thread.
 pub(crate) fn start(
-    device: Device,
     limits: Limits,
     metrics: Arc<Metrics>,
 ) -> std::io::Result<(Queue, JoinHandle<()>)> {
     let (sender, mut jobs) = mpsc::unbounded_channel::<Job>();
     let mut worker = Worker {
-        device,
         pixels: limits.pixels,
         features: LruCache::new(remembered(REMEMBERED_FEATURES)),
         classifiers: LruCache::new(remembered(REMEMBERED_CLASSIFIERS)),
@@ -153,12 +148,11 @@ const fn remembered(count: usize) -> NonZeroUsize {
 struct Encoding {
     /// The model's number on the shelf.
     backbone: usize,
-    sees: Sees,
+    kind: InputKind,
     exif: bool,
 }
 
 struct Worker {
-    device: Device,
     /// Pictures that declare more are refused.
     pixels: u64,
     features: LruCache<(Encoding, blake3::Hash), Arc<[f32]>>,
@@ -216,7 +210,7 @@ impl Worker {
         encoding: &Encoding,
         entry: &Entry,
         pictures: &[&NamedPicture],
-    ) -> Result<Vec<Row>, ModelError> {
+    ) -> Result<Vec<Row>, InputError> {
         let hashes: Vec<blake3::Hash> = pictures
             .par_iter()
             .map(|picture| blake3::hash(&picture.bytes))
@@ -233,8 +227,7 @@ impl Worker {
         let missing: Vec<usize> = (0..pictures.len())
             .filter(|&picture| rows[picture].is_none())
             .collect();
-        let model = &entry.backbone.model;
-        let encoder = run::encoder(&entry.settings, model, None)?.refusing_above(self.pixels);
+        let encoder = encoder(entry, self.pixels)?;
         let reader = encoder.reader();
         for missing in missing.chunks(PICTURES_AT_ONCE) {
             let decoded: Vec<Result<Vec<f32>, String>> = missing
@@ -256,16 +249,12 @@ impl Worker {
                 continue;
             }
             self.metrics.batch(read.len());
-            let encoded = encoder.of_pixels(pixels)?; // [read, D]
-            let width = encoded.dims()[1];
-            let values: Vec<f32> = encoded
-                .into_data()
-                .try_to_vec()
-                .expect("the model computes in 32-bit floats");
+            let values = encoder.values(pixels)?; // [read, D]
+            let width = encoder.values_of_input();
             for (picture, row) in read.into_iter().zip(values.chunks_exact(width)) {
                 let row: Arc<[f32]> = row.into();
                 // Pixels are cheap to compute again, and large.
-                if encoding.sees == Sees::Features {
+                if encoding.kind == InputKind::Features {
                     let key = (encoding.clone(), hashes[picture]);
                     self.features.put(key, Arc::clone(&row));
                 }
@@ -330,18 +319,18 @@ impl Worker {
         question: &Question,
         rows: &[Row],
         top: usize,
-    ) -> Result<Vec<Vec<Guess>>, MethodError> {
+    ) -> Result<Vec<Vec<Guess>>, ClassifierError> {
         let read: Vec<&Arc<[f32]>> = rows.iter().filter_map(|row| row.as_ref().ok()).collect();
-        let Some(width) = read.first().map(|row| row.len()) else {
+        if read.is_empty() {
             return Ok(Vec::new());
-        };
-        let classifier = self.classifier(&question.entry, &question.wording)?;
+        }
+        let entry = &question.entry;
+        let classifier = self.classifier(entry, &question.wording)?;
+        let encoder = encoder(entry, self.pixels)?;
         let mut guesses = Vec::with_capacity(read.len());
         for read in read.chunks(PICTURES_AT_ONCE) {
-            let values: Vec<f32> = read.iter().flat_map(|row| row.iter().copied()).collect();
-            let inputs = TensorData::new(values, [read.len(), width]);
-            let inputs = Tensor::from_data(inputs, &self.device); // [B, D]
-            guesses.extend(classifier.guesses(inputs, top)?);
+            let values = read.iter().flat_map(|row| row.iter().copied()).collect();
+            guesses.extend(classifier.guesses(&encoder.batch(values), top)?);
         }
         self.metrics.answered(&question.entry.name, guesses.len());
         Ok(guesses)
@@ -351,7 +340,7 @@ impl Worker {
         &mut self,
         entry: &Entry,
         wording: &Wording,
-    ) -> Result<Arc<Classifier>, MethodError> {
+    ) -> Result<Arc<Classifier>, ClassifierError> {
         let key = (entry.name.clone(), wording.clone());
         if let Some(classifier) = self.classifiers.get(&key) {
             return Ok(Arc::clone(classifier));
@@ -360,6 +349,12 @@ impl Worker {
         self.classifiers.put(key, Arc::clone(&classifier));
         Ok(classifier)
     }
+}
+
+/// The way from pictures to what the entry's method is given of them.
+fn encoder(entry: &Entry, pixels: u64) -> Result<InputEncoder<'_>, InputError> {
+    let model = &entry.backbone.model;
+    Ok(run::encoder(&entry.settings, model, None)?.refusing_above(pixels))
 }
 
 fn refuse_all(jobs: Vec<Job>, refusal: &Refusal) {
@@ -374,7 +369,7 @@ impl Encoding {
         let settings = &entry.settings;
         Self {
             backbone: entry.backbone.number,
-            sees: settings.method.learn().sees(&entry.backbone.model),
+            kind: settings.method.needs(entry.backbone.model.config()).input,
             exif: settings.exif,
         }
     }

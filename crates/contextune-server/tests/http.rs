@@ -55,7 +55,6 @@ fn start(shelf: Shelf, token: Option<&str>, taught: Option<&Path>) -> Running {
         limits: LIMITS,
         taught: taught.map(ToOwned::to_owned),
         cache: None,
-        device: Device::flex(),
     };
     let server = Server::new(shelf, options).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()

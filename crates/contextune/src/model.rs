@@ -11,8 +11,8 @@ use crate::backbone::{Clip, ImageTower, PixelNormalisation, TextTower};
 use crate::checkpoint::hub;
 use crate::checkpoint::{self, Checkpoint, FetchProgress, Weights, is_hub_id};
 use crate::image::Preprocess;
-use crate::text::{TextError, Tokenizer};
 use crate::parameters::{Collector, ParameterSource, Parameters};
+use crate::text::{TextError, Tokenizer};
 
 /// The small icon model that is part of this program.
 const EMBEDDED: &[u8] = include_bytes!("../../../assets/model/icons.safetensors");

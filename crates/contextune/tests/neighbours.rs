@@ -8,18 +8,18 @@ use common::replay::{Learned, MOVED_BY_ADAM, MOVED_BY_SGD, MOVED_LITTLE, replay}
 use common::{Golden, TOLERANCE, assert_values_close, elements, golden};
 use contextune::evaluate::{Accuracy, largest};
 use contextune::input::{Examples, Inputs};
-use contextune::model::{Model, ModelOptions};
 use contextune::method::feature::clip_adapter::ClipAdapterSettings;
-use contextune::method::text::coop::{ContextLayout, Position};
-use contextune::method::text::kgcoop::{KgCoOp, KgCoOpSettings};
 use contextune::method::feature::linear_probe::LinearProbeSettings;
-use contextune::method::text::prograd::{ProGrad, ProGradSettings};
 use contextune::method::feature::taskres::TaskResSettings;
 use contextune::method::feature::text_tuning::{TextBiasSettings, TextTransformSettings};
 use contextune::method::feature::tip_adapter::{TipAdapterFSettings, TipAdapterSettings};
+use contextune::method::text::coop::{ContextLayout, Position};
+use contextune::method::text::kgcoop::{KgCoOp, KgCoOpSettings};
+use contextune::method::text::prograd::{ProGrad, ProGradSettings};
 use contextune::method::{Beginning, Initialisation, Lesson, Method};
-use contextune::task::{Classify, Training, TrainingViews};
+use contextune::model::{Model, ModelOptions};
 use contextune::parameters::Parameters;
+use contextune::task::{Classify, Training, TrainingViews};
 
 /// On logits of one prompt computed twice, from features that went through a file.
 const SAME: f64 = 1e-6;

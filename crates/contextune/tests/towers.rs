@@ -9,14 +9,16 @@ use contextune::backbone::{
     Activation, ImageTower, ParameterSource, PromptLayout, Row, TextTower, TextTowerConfig,
 };
 use contextune::input::Inputs;
-use contextune::objective::similarity;
-use contextune::task::{Training, Prompt, TrainingViews};
 use contextune::method::text::cocoop::CoCoOp;
-use contextune::method::text::coop::{CONTEXT, CoOp, ContextLayout, Placeholder, Position, placeholders};
+use contextune::method::text::coop::{
+    CONTEXT, CoOp, ContextLayout, Placeholder, Position, placeholders,
+};
 use contextune::method::text::zeroshot;
+use contextune::objective::similarity;
+use contextune::parameters::Parameters;
+use contextune::task::{Prompt, Training, TrainingViews};
 use contextune::text::{TemplateSet, TextError, Tokenizer};
 use contextune::train::{FitSettings, Optimizer, Progress, Schedule};
-use contextune::parameters::{Parameters};
 use proptest::prelude::*;
 
 #[test]

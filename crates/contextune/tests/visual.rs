@@ -7,17 +7,17 @@ use common::{Golden, TOLERANCE, assert_values_close, elements, golden};
 use contextune::backbone::ImageTower;
 use contextune::checkpoint::{self, Normalization};
 use contextune::input::{Examples, InputKind, Inputs};
-use contextune::model::{Model, ModelOptions};
-use contextune::objective::{linear_head, similarity};
 use contextune::method::image::finetune::{FinetuneSettings, Tuned};
 use contextune::method::image::pixel::{PixelSettings, Place};
+use contextune::method::image::side;
 use contextune::method::image::source::Target;
 use contextune::method::image::vpt::{Depth, InitialPrompts, Location, Pooling, VptSettings};
-use contextune::task::{Batch, Classify};
 use contextune::method::{Initialisation, Lesson, Method};
-use contextune::method::image::side;
-use contextune::parameters::{Parameters};
-use contextune::train::{StepOutcome};
+use contextune::model::{Model, ModelOptions};
+use contextune::objective::{linear_head, similarity};
+use contextune::parameters::Parameters;
+use contextune::task::{Batch, Classify};
+use contextune::train::StepOutcome;
 
 /// What the official checkpoints call everything that belongs to the transformer.
 const OFFICIAL: &str = "transformer.";
@@ -400,9 +400,7 @@ fn parts_of_a_tower_learn_as_they_do_in_the_whole() {
         let begun = FinetuneSettings { tuned }.begin(&lesson).unwrap();
         let mut parameters = begun.parameters;
         head(&mut parameters);
-        let logits = begun
-            .prompt
-            .forward(&parameters, &batch.inputs);
+        let logits = begun.prompt.forward(&parameters, &batch.inputs);
         golden.assert_close("base.logits", logits.unwrap(), TOLERANCE);
         begun
             .prompt

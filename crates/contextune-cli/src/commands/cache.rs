@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
-use contextune::features::{FeatureCache, KeptEncoding};
+use contextune::input::{FeatureCache, KeptEncoding};
 use serde::Serialize;
 
 use crate::options::{Context, WrongUsage};

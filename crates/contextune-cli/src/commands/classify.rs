@@ -1,21 +1,21 @@
 //! `contextune classify`: zero-shot on loose pictures.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use contextune::data;
-use contextune::evaluate::most_probable;
-use contextune::objective::similarity;
-use contextune::prompt::zeroshot;
+use contextune::method::text::zeroshot;
+use contextune::run::{AnyAnswer, ErasedPredictor as _};
 use contextune::text::{TEMPLATE, TemplateSet};
 use serde::Serialize;
 
 use crate::examples;
-use crate::options::{Context, ModelArguments, PictureArguments, values};
+use crate::options::{Context, ModelArguments, PictureArguments};
 use crate::picture_paths::PicturePaths;
+use crate::watch::Watch;
 
 /// Classes shown for each picture.
-const SHOWN: usize = 5;
+pub const SHOWN: usize = 5;
 
 /// Say what is on pictures, given nothing but the names of classes.
 ///
@@ -39,60 +39,32 @@ pub struct Arguments {
     json: bool,
 }
 
-/// A picture's most probable classes.
-#[derive(Debug, Serialize)]
-pub struct Prediction {
-    path: PathBuf,
-    class: String,
-    probability: f32,
-    top: Vec<(String, f32)>,
-}
-
 /// Classifies and prints.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let classes = data::class_list(&arguments.classes)?;
     let templates = TemplateSet::from_argument(&arguments.templates)?;
     let paths = arguments.paths.pictures()?;
     let model = arguments.model.open(context)?;
-    let classifier = zeroshot::classifier(
-        &model.text_tower()?,
-        &model.tokenizer()?,
-        &classes,
-        &templates,
-    )?;
-    let (kept, rows) = examples::encode_paths(&paths, &model, &arguments.pictures, context)?;
-    let logits = values(similarity::logits(rows, classifier, model.logit_scale()?))?;
-    print(&paths, &kept, &logits, &classes, arguments.json)
+    let predictor = zeroshot::predictor(&model, &classes, &templates.lines())?;
+    let encoder = examples::encoder(&model, &arguments.pictures, context)?;
+    let (kept, inputs) = encoder.pictures(&paths, &Watch::new(context))?;
+    let answers = predictor.all_answers(&inputs, SHOWN)?;
+    print(&paths, &kept, &answers, arguments.json)
 }
 
-/// Prints one line, or one JSON object, for each of the `kept` pictures; `logits` has a row of K for each.
-pub fn print(
-    paths: &[PathBuf],
-    kept: &[usize],
-    logits: &[f32],
-    classes: &[String],
-    json: bool,
-) -> Result<()> {
-    for (&index, row) in kept.iter().zip(logits.chunks_exact(classes.len())) {
-        let top: Vec<(String, f32)> = most_probable(row, SHOWN)
-            .into_iter()
-            .map(|(class, probability)| (classes[class].clone(), probability))
-            .collect();
-        if json {
-            let (class, probability) = top[0].clone();
-            let prediction = Prediction {
-                path: paths[index].clone(),
-                class,
-                probability,
-                top,
-            };
-            println!("{}", serde_json::to_string(&prediction)?);
-        } else {
-            let shares: Vec<String> = top
-                .iter()
-                .map(|(class, probability)| format!("{class} {:.1} %", 100.0 * probability))
-                .collect();
-            println!("{}: {}", paths[index].display(), shares.join(", "));
+/// Prints one line, or one JSON object, for each of the `kept` pictures.
+pub fn print(paths: &[PathBuf], kept: &[usize], answers: &[AnyAnswer], json: bool) -> Result<()> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        path: &'a Path,
+        #[serde(flatten)]
+        answer: &'a AnyAnswer,
+    }
+    for (&index, answer) in kept.iter().zip(answers) {
+        let path = &paths[index];
+        match json {
+            true => println!("{}", serde_json::to_string(&Line { path, answer })?),
+            false => println!("{}: {answer}", path.display()),
         }
     }
     Ok(())

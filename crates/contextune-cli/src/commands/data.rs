@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use contextune::data::{self, ClassCounts, Copies, Dataset, Inspection, PictureFacts, Split};
-use contextune::{report, run};
+use contextune::report;
 use serde::Serialize;
 
 use crate::examples;
 use crate::options::Context;
 use crate::style::{ERROR, GOOD, HEADING, WARNING};
-use crate::watch::Watch;
 
 /// Groups of copies that are shown as text, of each kind.
 const GROUPS: usize = 10;
@@ -141,7 +140,11 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
 fn sample(arguments: &SampleArguments, context: &Context) -> Result<()> {
     let dataset = examples::open(&arguments.data, arguments.seed, context)?;
     let (shots, seed) = (arguments.shots as usize, arguments.seed);
-    let sampled = run::few_shot(&dataset, shots, seed, &Watch::new(context))?;
+    let sampled = dataset.few_shot(shots, seed)?;
+    // Of the whole data set it was said when it was opened.
+    for warning in sampled.warnings.iter().skip(dataset.warnings.len()) {
+        context.screen.remark(warning);
+    }
     let sample = Sample {
         train: drawn(&sampled, Split::Train),
         val: drawn(&sampled, Split::Val),

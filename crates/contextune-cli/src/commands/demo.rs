@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use contextune::data::Split;
+use contextune::method::RecipeName;
+use contextune::method::image::vpt::VptSettings;
+use contextune::method::text::coop::{ContextLayout, Position};
+use contextune::method::text::zeroshot::ZeroShotSettings;
 use contextune::model::{Model, ModelOptions};
-use contextune::prompt::Method;
-use contextune::prompt::coop::{ContextLayout, Position};
-use contextune::prompt::vpt::VptSettings;
-use contextune::prompt::zeroshot::ZeroShotSettings;
-use contextune::run::{RecipeName, RunFolder, Settings};
+use contextune::run::{RunFolder, Settings};
 use contextune::text::{TEMPLATE, TemplateSet};
 use include_dir::{Dir, include_dir};
 
@@ -105,16 +105,10 @@ fn run_task(
     let runs = folder.join("runs").join(task);
     let run = |name: &str, settings: Settings| -> Result<f32> {
         let folder = RunFolder::create(&runs.join(name), &settings, true)?;
-        Ok(train::learn(
-            &settings,
-            &dataset,
-            model,
-            &folder,
-            context,
-            &Watch::new(context),
-        )?
-        .result
-        .accuracy)
+        let watch = Watch::new(context);
+        let learned = train::learn(&settings, &dataset, model, &folder, context, &watch)?;
+        let accuracy = learned.result.accuracy;
+        accuracy.context("the pictures in the box cannot be measured on")
     };
 
     // Every template is tried on the test pictures: the best of them is as good as guessing right can get.
@@ -179,7 +173,7 @@ fn run_task(
 
 /// Words, one template a line.
 fn zeroshot(data: &Path, templates: String) -> Settings {
-    let method = Method::Zeroshot(ZeroShotSettings { templates });
+    let method = ZeroShotSettings { templates };
     Settings::new(data.into(), method, None, RecipeName::Published)
 }
 
@@ -191,17 +185,12 @@ fn coop(data: &Path, shots: usize, class_specific: bool) -> Settings {
         position: Position::End,
         published_words: None,
     };
-    Settings::new(
-        data.into(),
-        Method::Coop(layout),
-        Some(shots),
-        RecipeName::Fast,
-    )
+    Settings::new(data.into(), layout, Some(shots), RecipeName::Fast)
 }
 
 /// Prompts in each layer of the image tower.
 fn vpt(data: &Path, shots: usize) -> Settings {
-    let method = Method::Vpt(VptSettings::default());
+    let method = VptSettings::default();
     Settings::new(data.into(), method, Some(shots), RecipeName::Fast)
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use burn::tensor::Tensor;
 use contextune::backbone::vector_instructions;
 use contextune::checkpoint::hub;
-use contextune::features::FeatureCache;
+use contextune::input::FeatureCache;
 use contextune::model::{Model, ModelOptions};
 use contextune::run::available_memory_bytes;
 use contextune::text::Overlong;

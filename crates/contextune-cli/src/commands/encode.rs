@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use contextune::data::{self, FeatureRows, NamedTensor, Split, TensorValues};
-use contextune::prompt::zeroshot;
+use contextune::method::text::zeroshot;
 use contextune::text::{Overlong, TemplateSet};
 
 use crate::examples;
@@ -106,7 +106,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         let classes = data::class_list(classes)?;
         let templates = TemplateSet::from_argument(templates)?;
         let tower = model.text_tower()?;
-        let classifier = zeroshot::classifier(&tower, &model.tokenizer()?, &classes, &templates)?;
+        let classifier = zeroshot::classifier(&tower, &*model.tokenizer()?, &classes, &templates)?;
         others.push(Rows {
             name: "classifier",
             shape: [width, classes.len()],

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use contextune::data::{self, NamedTensor, TensorValues};
 use contextune::evaluate::Accuracy;
-use contextune::features::Views;
+use contextune::input::Views;
 use contextune::model::Model;
-use contextune::prompt;
 use contextune::run::{self, Learned};
+use contextune::task::{Classify, Task, TaskDataset};
 use serde::Serialize;
 
 use crate::learned;
@@ -58,7 +58,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         }
     };
     let answer = Answer {
-        method: learned.file.method.name(),
+        method: learned.method().name().to_owned(),
         summary: Summary::of(&measurable, &accuracy),
     };
     match arguments.json {
@@ -80,13 +80,14 @@ fn write_logits(
     measurable.check()?;
     let Measurable { dataset, split, .. } = measurable;
     let names = &dataset.class_names;
-    let prompt = learned.prompt(model, names)?;
+    let predictor = learned.predictor::<Classify>(model, names)?;
     let encoder = run::encoder(&learned.settings, model, context.cache.clone())?;
-    let examples = dataset.split(*split);
-    let features = encoder.labelled(dataset, examples, Views::Whole, &Watch::new(context))?;
-    let parameters = &learned.file.parameters;
-    let logits = prompt::logits(&*prompt, parameters, &features, &context.device)?;
-    let labels: Vec<i64> = features.labels().iter().map(|&l| l as i64).collect();
+    let (inputs, labels) = Classify::examples(dataset, *split);
+    let watch = Watch::new(context);
+    let (kept, inputs) = encoder.inputs(dataset.place(), &inputs, Views::Whole, &watch)?;
+    let kept: Vec<usize> = kept.into_iter().map(|example| labels[example]).collect();
+    let logits = predictor.logits(&inputs)?;
+    let labels: Vec<i64> = kept.iter().map(|&label| label as i64).collect();
     let tensors = [
         NamedTensor {
             name: "logits",
@@ -101,5 +102,5 @@ fn write_logits(
     ];
     let metadata = BTreeMap::from([("classnames".to_owned(), serde_json::to_string(names)?)]);
     data::write_tensors(out, &tensors, &metadata)?;
-    Ok(Accuracy::of(&logits, features.labels(), names.len()))
+    Ok(Accuracy::of(&logits, &kept, names.len()))
 }

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use contextune::data::{Input, distinct_names};
 use contextune::evaluate::{Mistake, confused_pairs};
+use contextune::explain::words::NearWord;
+use contextune::method::text::cocoop::CoCoOpSettings;
 use contextune::model::Model;
-use contextune::prompt::Method;
-use contextune::prompt::words::NearWord;
 use contextune::report::{LearnedContext, LearnedVector, learned_context, png_of_tensor};
-use contextune::run::{Learned, Measured};
+use contextune::run::AnyMethod;
+use contextune::run::Learned;
+use contextune::task::{Classify, Measured};
 use serde::Serialize;
 
 use crate::learned;
@@ -82,22 +84,22 @@ struct WrongPicture {
 
 /// The prompt, as a picture.
 fn write_picture(path: &Path, learned: &Learned, model: &Model) -> Result<()> {
-    let file = &learned.file;
-    let prompt = learned.prompt(model, &file.class_names)?;
-    let Some(picture) = prompt.picture(&file.parameters)? else {
-        let method = file.method.name();
+    let predictor = learned.predictor::<Classify>(model, &learned.file.class_names)?;
+    let picture = predictor.prompt().picture(predictor.parameters())?;
+    let Some(picture) = picture else {
+        let method = learned.method().name();
         bail!(
             "{method} learned no pixels, so there is no picture of it: leave --picture out, or explain a run of pixel or reprogram"
         );
     };
-    fs::write(path, png_of_tensor(picture))
+    fs::write(path, png_of_tensor(picture)?)
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Looks and prints.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let (learned, model) = learned::open(&arguments.run, context)?;
-    let method = learned.file.method.name();
+    let method = learned.method().name().to_owned();
     if let Some(path) = &arguments.picture {
         write_picture(path, &learned, &model)?;
     }
@@ -122,7 +124,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     };
     match arguments.json {
         true => println!("{}", serde_json::to_string(&answer)?),
-        false => print(&answer, &learned.file.method),
+        false => print(&answer, learned.method()),
     }
     Ok(())
 }
@@ -187,10 +189,10 @@ fn classification(
 }
 
 /// The pictures whose most probable class is not theirs, in order.
-fn mistakes(measured: &Measured) -> Vec<Mistake> {
+fn mistakes(measured: &Measured<Classify>) -> Vec<Mistake> {
     let guesses = measured.guesses.iter().map(|guesses| guesses[0]);
     guesses
-        .zip(&measured.labels)
+        .zip(&measured.targets)
         .enumerate()
         .filter(|(_, ((predicted, _), label))| predicted != *label)
         .map(|(example, ((predicted, probability), &label))| Mistake {
@@ -202,7 +204,7 @@ fn mistakes(measured: &Measured) -> Vec<Mistake> {
         .collect()
 }
 
-fn print(answer: &Answer, method: &Method) {
+fn print(answer: &Answer, method: &AnyMethod) {
     if let Some(context) = &answer.context {
         let shared = match context.class_specific {
             true => "for each class",
@@ -214,7 +216,7 @@ fn print(answer: &Answer, method: &Method) {
             context.length,
             context.position
         );
-        if let Method::Cocoop(_) = method {
+        if method.settings::<CoCoOpSettings>().is_some() {
             println!("(as they are before a picture shifts them)");
         }
         anstream::println!(

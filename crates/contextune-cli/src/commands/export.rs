@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use contextune::checkpoint::Precision;
+use contextune::format::{DasslExport, classifier, onnx};
+use contextune::method::text::coop::placeholders;
 use contextune::model::Model;
-use contextune::prompt::Method;
-use contextune::prompt::coop::placeholders;
-use contextune::prompt::format::{DasslExport, classifier, onnx};
+use contextune::run::AnyMethod;
 use contextune::run::Learned;
+use contextune::task::Classify;
 
 use crate::learned;
 use crate::options::{Context, WrongUsage, values};
@@ -66,7 +67,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         );
     }
     let (learned, model) = learned::open(&arguments.run, context)?;
-    let class_names = learned.class_names(&arguments.run)?;
+    let class_names = learned.class_names()?;
     if arguments.format == Format::Dassl {
         return write_dassl(&arguments, &learned, &model);
     }
@@ -75,20 +76,20 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         Format::Onnx => onnx::write(&written, &model, &features, class_names)?,
         _ => classifier::write(&written, &model, &features, class_names)?,
     }
-    let (method, classes) = (learned.file.method.name(), class_names.len());
+    let (method, classes) = (learned.method().name(), class_names.len());
     println!("{method}, {classes} classes: {}", written.display());
     Ok(())
 }
 
 /// The features `[K, D]` of the classes, for methods whose classifier is made of these.
 fn class_features(learned: &Learned, model: &Model) -> Result<Vec<f32>> {
-    let file = &learned.file;
-    let prompt = learned.prompt(model, &file.class_names)?;
-    if let Some(classifier) = prompt.class_features(&file.parameters)? {
+    let predictor = learned.predictor::<Classify>(model, &learned.file.class_names)?;
+    let classifier = predictor.prompt().class_features(predictor.parameters())?;
+    if let Some(classifier) = classifier {
         return values(classifier.features());
     }
-    let method = file.method.name();
-    let instead = match dassl_has(&file.method) {
+    let method = learned.method().name();
+    let instead = match dassl_has(learned.method()) {
         true => "--format dassl works, and so does `contextune predict`",
         false => "use it with `contextune predict`",
     };
@@ -98,23 +99,22 @@ fn class_features(learned: &Learned, model: &Model) -> Result<Vec<f32>> {
 }
 
 /// Whether Dassl's format has prompts of this method.
-fn dassl_has(method: &Method) -> bool {
-    method.learn().context_layout().is_some()
+fn dassl_has(method: &AnyMethod) -> bool {
+    method.context_layout().is_some()
 }
 
 fn write_dassl(arguments: &Arguments, learned: &Learned, model: &Model) -> Result<()> {
     let file = &learned.file;
-    let Some(layout) = file.method.learn().context_layout() else {
-        let instead = match learned
-            .prompt(model, &file.class_names)?
-            .class_features(&file.parameters)?
-        {
+    let Some(layout) = learned.method().context_layout() else {
+        let predictor = learned.predictor::<Classify>(model, &file.class_names)?;
+        let classifier = predictor.prompt().class_features(predictor.parameters())?;
+        let instead = match classifier {
             Some(_) => "; --format onnx and safetensors work",
             None => "",
         };
         bail!(
             "Dassl's format has prompts of coop, kgcoop, prograd and cocoop, which are context vectors; {} has none{instead}",
-            file.method.name()
+            learned.method().name()
         );
     };
     let text = model.text_tower()?;
@@ -123,7 +123,7 @@ fn write_dassl(arguments: &Arguments, learned: &Learned, model: &Model) -> Resul
     let path = DasslExport {
         parameters: &file.parameters,
         text: &text,
-        placeholders: &placeholders(&model.tokenizer()?, &file.class_names, &layout, limit)?,
+        placeholders: &placeholders(&*model.tokenizer()?, &file.class_names, &layout, limit)?,
         epoch,
         precision: match arguments.half {
             true => Precision::Half,

@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::ValueEnum;
 use contextune::data::{self, Dataset, Split, Subset};
+use contextune::format::{DasslCheckpoint, DasslFamily};
+use contextune::method::text::cocoop::CoCoOpSettings;
+use contextune::method::text::coop::{ContextLayout, Position};
+use contextune::method::text::kgcoop::{KgCoOp, KgCoOpSettings};
+use contextune::method::text::prograd::{ProGrad, ProGradSettings};
 use contextune::model::Model;
-use contextune::prompt::Method;
-use contextune::prompt::cocoop::CoCoOpSettings;
-use contextune::prompt::coop::{ContextLayout, Position};
-use contextune::prompt::format::{DasslCheckpoint, DasslFamily};
-use contextune::prompt::kgcoop::{KgCoOp, KgCoOpSettings};
-use contextune::prompt::prograd::{ProGrad, ProGradSettings};
 use contextune::run::import::Import;
-use contextune::run::{Learned, RunFolder, RunResult, Settings};
+use contextune::run::{AnyMeasured, AnyMethod, Learned, Learnt, RunFolder, RunResult, Settings};
 use contextune::text::TEMPLATE;
 use serde::Serialize;
 
@@ -145,9 +144,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
             context.screen.remark(remark);
             None
         }
-        (Some(dataset), Some(measurable)) => {
-            Some(finish(&folder, &model, dataset, measurable, context)?)
-        }
+        (Some(dataset), Some(measurable)) => finish(&folder, &model, dataset, measurable, context)?,
         _ => None,
     };
     arguments.print(&checkpoint, &settings, class_names.len(), accuracy)
@@ -160,23 +157,30 @@ fn finish(
     dataset: &Dataset,
     measurable: &Measurable,
     context: &Context,
-) -> Result<f32> {
+) -> Result<Option<f32>> {
     let learned = Learned::open(folder.path(), &context.device)?;
     let measured = measurable.measure(&learned, model, context)?;
     let names = &measurable.dataset.class_names;
-    let accuracy = measured.accuracy(names.len());
-    let parameters = learned.file.parameters.elements();
+    let measures = measured.measures(names);
+    let accuracy = measures.accuracy;
+    let measured = AnyMeasured::new(measured);
+    let learnt = Learnt {
+        split: measurable.split,
+        measures,
+        unmeasured: None,
+        measured: None,
+        parameters: learned.file.parameters.elements(),
+        seconds: 0.0,
+        class_names: names.clone(),
+    };
     folder.finish(&RunResult::new(
         &learned.settings,
-        &accuracy,
-        names,
-        parameters,
+        &learnt,
         folder.prompt_bytes(),
-        0.0,
     ))?;
     let watch = Watch::without_remarks(context);
     report::write(folder, Some(&measured), model, dataset, context, &watch);
-    Ok(accuracy.share())
+    Ok(accuracy)
 }
 
 impl Arguments {
@@ -186,7 +190,7 @@ impl Arguments {
         checkpoint: &DasslCheckpoint,
         dataset: Option<&Dataset>,
         context: &Context,
-    ) -> Result<Method> {
+    ) -> Result<AnyMethod> {
         if checkpoint.family == DasslFamily::CoCoOp {
             if self.method.is_some() {
                 let message = "--method tells prompts apart that are alike in the file; this one is CoCoOp's: leave it out";
@@ -196,7 +200,7 @@ impl Arguments {
                 let message = "CoCoOp has the class name at the end: leave --position out";
                 return Err(WrongUsage(message.into()).into());
             }
-            return Ok(Method::Cocoop(CoCoOpSettings {
+            return Ok(AnyMethod::from(CoCoOpSettings {
                 context_length: checkpoint.context_length,
                 published_words: None,
             }));
@@ -215,13 +219,13 @@ impl Arguments {
         let templates = dataset.and_then(Dataset::published_template);
         let templates = templates.unwrap_or(TEMPLATE).to_owned();
         Ok(match self.method.unwrap_or(SameFile::Coop) {
-            SameFile::Coop => Method::Coop(layout),
-            SameFile::Kgcoop => Method::Kgcoop(KgCoOpSettings {
+            SameFile::Coop => layout.into(),
+            SameFile::Kgcoop => AnyMethod::from(KgCoOpSettings {
                 layout,
                 templates,
                 guidance: KgCoOp::PUBLISHED,
             }),
-            SameFile::Prograd => Method::Prograd(ProGradSettings {
+            SameFile::Prograd => AnyMethod::from(ProGradSettings {
                 layout,
                 templates,
                 guidance: ProGrad::PUBLISHED,
@@ -230,7 +234,7 @@ impl Arguments {
     }
 
     /// The settings as far as they are known; the recipe is the published one.
-    fn settings(&self, checkpoint: &DasslCheckpoint, method: Method) -> Result<Settings> {
+    fn settings(&self, checkpoint: &DasslCheckpoint, method: AnyMethod) -> Result<Settings> {
         let absolute = |path: &Path| std::path::absolute(path);
         let imported = absolute(&self.file)?;
         let data = self.data.as_deref().map(absolute).transpose()?;
@@ -256,13 +260,13 @@ impl Arguments {
         classes: usize,
         accuracy: Option<f32>,
     ) -> Result<()> {
-        let Some(layout) = settings.method.learn().context_layout() else {
+        let Some(layout) = settings.method.context_layout() else {
             unreachable!("every imported method has a context")
         };
         if self.json {
             let answer = Answer {
                 run: self.out.clone(),
-                method: settings.method.name(),
+                method: settings.method.name().to_owned(),
                 classes,
                 context_length: layout.length,
                 class_specific: layout.class_specific,

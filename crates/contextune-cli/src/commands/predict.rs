@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use contextune::prompt;
 use contextune::run::{self, Settings};
 
+use super::classify::{self, SHOWN};
 use crate::learned;
 use crate::options::Context;
 use crate::picture_paths::PicturePaths;
@@ -33,19 +33,13 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let paths = arguments.paths.pictures()?;
     let (learned, model) = learned::open(&arguments.run, context)?;
     let settings = &learned.settings;
-    let classes = learned.class_names(&arguments.run)?;
-    let prompt = learned.prompt(&model, classes)?;
+    let predictor = learned.any_predictor(&model, learned.class_names()?)?;
     let asked = Settings {
         strict: arguments.strict,
         ..settings.clone()
     };
     let encoder = run::encoder(&asked, &model, context.cache.clone())?;
-    let (kept, features) = encoder.pictures(&paths, &Watch::new(context))?;
-    let logits = prompt::logits(
-        &*prompt,
-        &learned.file.parameters,
-        &features,
-        &context.device,
-    )?;
-    super::classify::print(&paths, &kept, &logits, classes, arguments.json)
+    let (kept, inputs) = encoder.pictures(&paths, &Watch::new(context))?;
+    let answers = predictor.all_answers(&inputs, SHOWN)?;
+    classify::print(&paths, &kept, &answers, arguments.json)
 }

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use contextune::data::Dataset;
-use contextune::features::EncodingWatcher;
+use contextune::input::EncodingWatcher;
 use contextune::model::Model;
 use contextune::report::{Grounds, RunReport, compare};
-use contextune::run::{Measured, RunFolder};
+use contextune::run::{AnyMeasured, RunFolder};
 
 use crate::errors;
 use crate::examples;
@@ -76,11 +76,11 @@ fn gather(run: &Path, context: &Context) -> Result<RunReport> {
 /// a remark: the run is whole without it.
 pub fn write(
     folder: &RunFolder,
-    measured: Option<&Measured>,
+    measured: Option<&AnyMeasured>,
     model: &Model,
     dataset: &Dataset,
     context: &Context,
-    watcher: &impl EncodingWatcher,
+    watcher: &dyn EncodingWatcher,
 ) -> Option<PathBuf> {
     let grounds = Grounds {
         folder,

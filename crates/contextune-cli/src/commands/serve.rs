@@ -82,7 +82,6 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         },
         taught: (!arguments.no_teach).then_some(arguments.taught),
         cache: context.cache.clone(),
-        device: context.device.clone(),
     };
     let learned = shelf.learned();
     let server = Server::new(shelf, options).context("cannot start the server")?;

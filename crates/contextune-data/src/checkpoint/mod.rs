@@ -31,8 +31,8 @@ mod torch_writer;
 mod weights;
 mod zip;
 
-pub use hub_id::{FetchProgress, is_id as is_hub_id};
 pub use error::{Error, Result};
+pub use hub_id::{FetchProgress, is_id as is_hub_id};
 pub use opened::{Checkpoint, Format, Normalization, OpenOptions};
 pub use parameters::check_config;
 pub use safetensors::{Precision, write};

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use contextune::data;
-use contextune::features::EncodingWatcher;
+use contextune::input::EncodingWatcher;
 use contextune::report::Grounds;
-use contextune::run::{self, LearnError, RunFolder};
+use contextune::run::{self, AnyMeasured, LearnError, RunFolder};
+use contextune::task::Classify;
 
 use super::progress::{LessonHandle, LessonState, LessonWatcher};
 use super::upload::{DATA, Plan};
@@ -92,31 +93,22 @@ impl Learner {
         let encoder = run::encoder(settings, model, self.cache.clone())
             .map_err(LearnError::from)?
             .refusing_above(self.pixels);
-        let learned = run::learn(settings, &dataset, model, &encoder, &folder, watcher);
-        let measured = match learned {
-            Ok(outcome) => {
-                let grounds = Grounds {
-                    folder: &folder,
-                    model,
-                    dataset: &dataset,
-                    cache: self.cache.as_deref(),
-                    measured: Some(&outcome.measured),
-                };
-                // The run is whole without it.
-                if let Err(error) = grounds.write_page(watcher) {
-                    watcher.remark(format!("there is no report: {error}"));
-                }
-                Some((outcome.result.accuracy, outcome.measured.examples.len()))
-            }
-            // The prompt is there all the same.
-            Err(LearnError::NothingToMeasure { source, .. }) => {
-                if plan.held_out > 0 {
-                    watcher.remark(format!("nothing could be measured: {source}"));
-                }
-                None
-            }
-            Err(error) => return Err(error.into()),
+        let outcome = run::learn(settings, &dataset, model, &encoder, &folder, watcher)?;
+        let grounds = Grounds {
+            folder: &folder,
+            model,
+            dataset: &dataset,
+            cache: self.cache.as_deref(),
+            measured: outcome.measured.as_ref(),
         };
+        // The run is whole without it.
+        if let Err(error) = grounds.write_page(watcher) {
+            watcher.remark(format!("there is no report: {error}"));
+        }
+        let measured = outcome.measured.as_ref();
+        let measured = measured.and_then(AnyMeasured::of::<Classify>);
+        let pictures = measured.map_or(0, |measured| measured.examples.len());
+        let measured = outcome.result.accuracy.map(|accuracy| (accuracy, pictures));
         // A method without epochs could not be stopped before.
         if watcher.lesson.is_stopped() {
             return Err(Failure::Stopped);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use contextune::features::EncodingWatcher;
+use contextune::input::EncodingWatcher;
 use contextune::run::RunWatcher;
 use contextune::train::{self as training, EpochMetrics};
 use serde::Serialize;

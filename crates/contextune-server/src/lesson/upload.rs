@@ -12,10 +12,10 @@ use axum::extract::multipart::Field;
 use axum::http::StatusCode;
 use contextune::data;
 use contextune::image::Format;
-use contextune::prompt::Method;
-use contextune::prompt::coop::{ContextLayout, Position};
-use contextune::prompt::linear_probe::LinearProbeSettings;
-use contextune::run::{RecipeName, Settings};
+use contextune::method::RecipeName;
+use contextune::method::feature::linear_probe::LinearProbeSettings;
+use contextune::method::text::coop::{ContextLayout, Position};
+use contextune::run::{AnyMethod, Settings};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 
@@ -357,15 +357,15 @@ impl Upload {
     }
 }
 
-fn method(name: Option<&str>) -> Result<Method, Refusal> {
+fn method(name: Option<&str>) -> Result<AnyMethod, Refusal> {
     match name {
-        None | Some("coop") => Ok(Method::Coop(ContextLayout {
+        None | Some("coop") => Ok(AnyMethod::from(ContextLayout {
             length: CONTEXT_VECTORS,
             class_specific: false,
             position: Position::End,
             published_words: None,
         })),
-        Some("linear-probe") => Ok(Method::LinearProbe(LinearProbeSettings { c: None })),
+        Some("linear-probe") => Ok(AnyMethod::from(LinearProbeSettings { c: None })),
         Some(other) => Err(unprocessable(format!(
             "{other:?} cannot be taught here: `method` is coop or linear-probe"
         ))),

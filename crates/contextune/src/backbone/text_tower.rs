@@ -7,8 +7,8 @@ use super::layout::{PromptLayout, Row};
 use super::plain::{self, Inserts, Mask};
 use super::transformer::{Block, BlockConfig, CLIP_EPSILON, LayerNorm};
 use super::{Activation, BackboneError, TextTowerConfig};
-use crate::parameters::ParameterSource;
 use crate::indices::indices;
+use crate::parameters::ParameterSource;
 
 /// Token ids to text features; also runs prompts in which some rows are learned.
 #[derive(Clone, Debug)]

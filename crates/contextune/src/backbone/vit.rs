@@ -9,8 +9,8 @@ use super::plain::{self, Inserts, Mask};
 use super::positions::resized;
 use super::transformer::{Block, BlockConfig, CLIP_EPSILON, LayerNorm};
 use super::{Activation, PositionResizing, VitConfig, VitFamily};
-use crate::parameters::ParameterSource;
 use crate::indices::indices;
+use crate::parameters::ParameterSource;
 
 /// Patches `[B, C, H, W]` by a weight `[d, C, patch, patch]`: `[B, patches, d]`.
 fn convolved(pixels: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, patch: usize) -> Tensor<3> {

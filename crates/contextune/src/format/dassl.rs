@@ -17,10 +17,10 @@ use burn::tensor::Device;
 use crate::backbone::{BackboneError, TextTower};
 use crate::checkpoint::{self, Precision, TorchArchive, TorchWriter};
 use crate::files::replace_with;
-use crate::pickle::Item;
 use crate::method::text::cocoop::META_NET;
 use crate::method::text::coop::{CONTEXT, Placeholder};
 use crate::parameters::{ParameterError, Parameters};
+use crate::pickle::Item;
 
 /// Folder of the prompt learner's checkpoints in a run's folder.
 const FOLDER: &str = "prompt_learner";

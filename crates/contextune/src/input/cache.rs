@@ -149,11 +149,7 @@ impl FeatureCache {
 
     /// Adds features `[N, D]` under their keys, as one segment, and returns where they lie now: `None` where another program
     /// removes them at the same moment.
-    pub(super) fn add(
-        &self,
-        keys: &[Key],
-        features: &[f32],
-    ) -> io::Result<Option<Vec<CachedRow>>> {
+    pub(super) fn add(&self, keys: &[Key], features: &[f32]) -> io::Result<Option<Vec<CachedRow>>> {
         let mut name = blake3::Hasher::new();
         name.update(keys.as_flattened());
         let name = format!("{}.{EXTENSION}", name.finalize().to_hex());

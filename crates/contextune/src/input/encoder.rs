@@ -249,18 +249,26 @@ impl<'a> InputEncoder<'a> {
         }
     }
 
-    /// Returns the inputs of pictures that [the reader](Self::reader) has read, from their pixels `[B, 3, side, side]` in 0..1,
-    /// one after another.
+    /// Returns the values of the inputs of pictures that [the reader](Self::reader) has read, one input after another, from
+    /// their pixels `[B, 3, side, side]` in 0..1; [`Self::batch`] makes a batch of any of them.
     ///
     /// # Errors
     /// The model cannot be used.
-    pub fn of_pixels(&self, pixels: Vec<f32>) -> Result<Inputs, ModelError> {
+    pub fn values(&self, pixels: Vec<f32>) -> Result<Vec<f32>, InputError> {
         match self.kind {
-            InputKind::Features => Ok(Inputs::Features(self.tower()?.encode(pixels))),
-            InputKind::Pixels { .. } => {
-                Ok(self.kind.batch(pixels, self.width(), self.model.device()))
-            }
+            InputKind::Features => Ok(self.tower()?.features(pixels)?),
+            InputKind::Pixels { .. } => Ok(pixels),
         }
+    }
+
+    /// Returns the number of values of an input.
+    pub fn values_of_input(&self) -> usize {
+        self.kind.values(self.width())
+    }
+
+    /// Returns inputs as a batch, from their values one input after another.
+    pub fn batch(&self, values: Vec<f32>) -> Inputs {
+        self.kind.batch(values, self.width(), self.model.device())
     }
 
     fn tower(&self) -> Result<&PictureTower, ModelError> {

@@ -147,9 +147,7 @@ impl Pictures<'_> {
         for (place, view) in each.skip(portion.views.start).take(portion.views.len()) {
             let number = portion.picture * count + place;
             let key = hash.as_ref().map(|hash| key(hash, view));
-            let found = self
-                .index
-                .and_then(|index| index.find(key.as_ref()?));
+            let found = self.index.and_then(|index| index.find(key.as_ref()?));
             if let Some(row) = found {
                 portion.batch.found.push((number, row));
                 continue;

@@ -48,9 +48,7 @@ impl PictureReader {
     /// # Errors
     /// A picture that cannot be read.
     pub fn read(&self, path: &Path, view: View, pixels: &mut [f32]) -> Result<(), ImageError> {
-        self.open(path)?
-            .view(self, view)?
-            .write_unit_floats(pixels)
+        self.open(path)?.view(self, view)?.write_unit_floats(pixels)
     }
 
     /// Reads the bytes of a file; its errors, now and later, name the file.
@@ -75,9 +73,8 @@ impl OpenPicture {
         reader: &PictureReader,
         view: View,
     ) -> Result<PlanarRgb, ImageError> {
-        let decode = |bytes: &[u8]| {
-            image::decode(bytes, &reader.decoding).map_err(in_file(&self.path))
-        };
+        let decode =
+            |bytes: &[u8]| image::decode(bytes, &reader.decoding).map_err(in_file(&self.path));
         let size = reader.preprocess.size;
         // Pictures are asked for one kind of view; one of both kinds would be decoded again for each change.
         match (view, &mut self.decoded) {

@@ -136,7 +136,7 @@ impl InputTable {
     ///
     /// # Panics
     /// If there are no rows.
-    pub(super) fn stored(file: &Arc<FeaturesFile>, rows: &[usize], views: Views) -> Self {
+    pub fn stored(file: &Arc<FeaturesFile>, rows: &[usize], views: Views) -> Self {
         let examples: Vec<Vec<usize>> = rows
             .iter()
             .map(|&row| match views {
@@ -155,10 +155,7 @@ impl InputTable {
     }
 
     pub(super) fn from_rows(rows: Vec<Row>, kind: InputKind, width: usize, views: usize) -> Self {
-        assert!(
-            views > 0 && !rows.is_empty(),
-            "there is at least one input"
-        );
+        assert!(views > 0 && !rows.is_empty(), "there is at least one input");
         assert_eq!(rows.len() % views, 0, "every example has all views");
         Self {
             kind,

@@ -25,15 +25,11 @@ impl PictureTower {
     /// # Errors
     /// The device does not compute in 32-bit floats.
     pub fn features(&self, pixels: Vec<f32>) -> Result<Vec<f32>, ParameterError> {
-        elements_of("image_features", self.encode(pixels))
-    }
-
-    /// The same as a tensor, `[B, D]`.
-    pub fn encode(&self, pixels: Vec<f32>) -> Tensor<2> {
         let side = self.side;
         let batch = pixels.len() / (3 * side * side);
         let pixels = TensorData::new(pixels, [batch, 3, side, side]);
         let pixels = Tensor::from_data(pixels, &self.device);
-        self.tower.forward(self.normalisation.forward(pixels)) // [B, D]
+        let features = self.tower.forward(self.normalisation.forward(pixels)); // [B, D]
+        elements_of("image_features", features)
     }
 }

@@ -63,7 +63,9 @@ impl Parameters {
             let fits = found.len() == shape.len()
                 && found.iter().zip(shape).all(|(&found, size)| match *size {
                     Size::Exactly(size) => found == size,
-                    Size::Any(letter) => found > 0 && *sizes.entry(letter).or_insert(found) == found,
+                    Size::Any(letter) => {
+                        found > 0 && *sizes.entry(letter).or_insert(found) == found
+                    }
                 });
             if !fits {
                 let sizes: Vec<String> = shape.iter().map(ToString::to_string).collect();

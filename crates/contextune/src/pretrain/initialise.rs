@@ -7,9 +7,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::IMAGE_TEACHER_HEAD;
-use crate::backbone::{TextTowerConfig};
-use crate::parameters::ParameterSource;
+use crate::backbone::TextTowerConfig;
 use crate::parameters::Initial;
+use crate::parameters::ParameterSource;
 
 /// exp of the initial logit scale: the inverse of the softmax temperature 0.07.
 const INITIAL_LOGIT_SCALE: f32 = 1.0 / 0.07;

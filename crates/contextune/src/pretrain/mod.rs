@@ -20,8 +20,8 @@ use crate::backbone::{
 use crate::image::{Picture, RandomResizedCrop};
 use crate::indices::indices;
 use crate::objective::contrastive;
-use crate::text::{Overlong, TextError, Tokenizer};
 use crate::parameters::{ParameterError, Parameters};
+use crate::text::{Overlong, TextError, Tokenizer};
 use crate::train::{Problem, Progress, Step, StepOutcome, TrainError};
 
 pub use batches::batches;

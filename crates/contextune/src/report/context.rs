@@ -70,9 +70,7 @@ pub fn learned_context(
     };
     let near = words::nearest(&table, &text, &*model.tokenizer()?, count);
     let (moved, unknown_beginning) = match beginning(learned, &layout, model) {
-        Ok(initial) if initial.len() == values.len() => {
-            (movements(&initial, &values, width), None)
-        }
+        Ok(initial) if initial.len() == values.len() => (movements(&initial, &values, width), None),
         Ok(_) => {
             let unknown = "the initialisation has another number of vectors by now";
             (Vec::new(), Some(unknown.to_owned()))

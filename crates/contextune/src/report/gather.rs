@@ -9,15 +9,12 @@ use super::map::Map;
 use super::{ReportError, pictures};
 use crate::data::{Dataset, Input, Split, distinct_names};
 use crate::evaluate::Accuracy;
-use crate::format::PromptFile;
 use crate::image::DecodeOptions;
 use crate::input::{EncodingWatcher, Examples, InputKind, Views};
 use crate::method::MethodError;
-use crate::method::text::zeroshot::ZeroShotSettings;
+use crate::method::text::zeroshot;
 use crate::model::Model;
-use crate::run::{
-    self, AnyMeasured, AnyMethod, Learned, RunFolder, RunResult, Settings,
-};
+use crate::run::{self, AnyMeasured, Learned, RunFolder, RunResult, Settings};
 use crate::task::{Classify, Measured, Predictor, Task as _, TaskDataset};
 use crate::text::{TEMPLATE, TemplateSet};
 use crate::train::EpochMetrics;
@@ -170,7 +167,9 @@ impl RunReport {
         let dataset = match split {
             Split::Test => whole.subset(settings.subset),
             Split::Train | Split::Val => {
-                Classify::sample(whole, &settings.sampling(), &mut |text| watcher.remark(text))?
+                Classify::sample(whole, &settings.sampling(), &mut |text| {
+                    watcher.remark(text)
+                })?
             }
         };
         let class_names = distinct_names(&dataset.class_names);
@@ -218,7 +217,10 @@ impl RunReport {
                 let inputs: Vec<&Input> = examples.iter().map(|example| &example.input).collect();
                 let (kept, inputs) =
                     encoder.inputs(dataset.place(), &inputs, Views::Whole, watcher)?;
-                let labels = kept.iter().map(|&example| examples[example].label).collect();
+                let labels = kept
+                    .iter()
+                    .map(|&example| examples[example].label)
+                    .collect();
                 Some(Examples::new(inputs, labels))
             }
         };
@@ -296,16 +298,7 @@ impl Words {
         }
         let template = dataset.published_template().unwrap_or(TEMPLATE);
         let measured = |templates: String| -> Result<_, ReportError> {
-            let method = AnyMethod::from(ZeroShotSettings { templates });
-            let file = PromptFile {
-                method: method.record()?,
-                fingerprint: model.fingerprint()?,
-                class_names: dataset.class_names.clone(),
-                parameters: Default::default(),
-                text_features: None,
-            };
-            let predictor = method.predictor(model, &file, &dataset.class_names)?;
-            let predictor = predictor.into::<Classify>(&method)?;
+            let predictor = zeroshot::predictor(model, &dataset.class_names, &templates)?;
             let accuracy = predictor.accuracy(features)?;
             Ok((predictor, accuracy))
         };

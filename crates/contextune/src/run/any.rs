@@ -9,8 +9,8 @@ use std::sync::Arc;
 use erased_serde::Serialize as ErasedSerialize;
 use serde::{Serialize, Serializer};
 
-use super::learning::{self, Job, Learnt};
 use super::error::LearnError;
+use super::learning::{self, Job, Learnt};
 use crate::architecture::ModelConfig;
 use crate::data::{DataError, Sampling};
 use crate::format::{MethodRecord, PromptFile};
@@ -103,7 +103,8 @@ pub trait ErasedPredictor: Any + Debug + Send + Sync {
     ///
     /// # Errors
     /// An input that cannot be read any more.
-    fn all_answers(&self, inputs: &InputTable, count: usize) -> Result<Vec<AnyAnswer>, PromptError>;
+    fn all_answers(&self, inputs: &InputTable, count: usize)
+    -> Result<Vec<AnyAnswer>, PromptError>;
 }
 
 /// What is said of an input, for programs (as JSON) and for people (as a line).
@@ -216,12 +217,10 @@ fn dataset_of<M: Method>(
 ) -> Result<&<M::Task as Task>::Dataset, LearnError> {
     let path = dataset.place().root.to_owned();
     let dataset: &dyn Any = dataset;
-    dataset
-        .downcast_ref()
-        .ok_or(LearnError::OtherDataset {
-            path,
-            task: <M::Task as Task>::NAME,
-        })
+    dataset.downcast_ref().ok_or(LearnError::OtherDataset {
+        path,
+        task: <M::Task as Task>::NAME,
+    })
 }
 
 impl<M: Method> From<M> for AnyMethod {
@@ -277,7 +276,11 @@ impl<T: Task> ErasedPredictor for Predictor<T> {
         Ok(named(self, &guesses))
     }
 
-    fn all_answers(&self, inputs: &InputTable, count: usize) -> Result<Vec<AnyAnswer>, PromptError> {
+    fn all_answers(
+        &self,
+        inputs: &InputTable,
+        count: usize,
+    ) -> Result<Vec<AnyAnswer>, PromptError> {
         Ok(named(self, &self.guesses(inputs, count)?))
     }
 }
@@ -339,6 +342,9 @@ impl Display for AnyAnswer {
 
 impl Debug for AnyAnswer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("AnyAnswer").field(&self.line).finish()
+        formatter
+            .debug_tuple("AnyAnswer")
+            .field(&self.line)
+            .finish()
     }
 }

@@ -344,7 +344,11 @@ fn state_to_bytes(state: &TrainingState) -> Result<Vec<u8>, StateError> {
             true => "constants",
             false => "parameters",
         };
-        add(format!("{group}/{name}"), shape, state.parameters.data(name)?);
+        add(
+            format!("{group}/{name}"),
+            shape,
+            state.parameters.data(name)?,
+        );
     }
     for (group, moments) in [
         ("first", &state.optimizer.first),

@@ -169,9 +169,7 @@ impl Import<'_> {
                 .method
                 .predictor(self.model, &file, self.class_names)?
                 .into::<Classify>(self.method)?;
-            let features = predictor
-                .prompt()
-                .stored_features(predictor.parameters())?;
+            let features = predictor.prompt().stored_features(predictor.parameters())?;
             file.text_features = features
                 .map(|features| elements_of("text_features", features))
                 .transpose()?;

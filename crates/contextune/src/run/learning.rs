@@ -4,9 +4,9 @@ use std::any::Any;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+use super::error::LearnError;
 use super::folder::{RunError, RunFolder};
 use super::memory::available_memory_bytes;
-use super::error::LearnError;
 use super::watcher::RunWatcher;
 use crate::data::{LearnFrom, Sampling, Split};
 use crate::format::{MethodRecord, PromptFile};
@@ -165,7 +165,9 @@ pub(super) fn learn<M: Method>(
     seconds += started.elapsed().as_secs_f64();
 
     let learned_numbers = parameters.elements();
-    let stored = prompt.stored_features(&parameters).map_err(MethodError::from)?;
+    let stored = prompt
+        .stored_features(&parameters)
+        .map_err(MethodError::from)?;
     let file = PromptFile {
         method: record(method)?,
         fingerprint: model.fingerprint()?,

@@ -94,7 +94,11 @@ pub fn register<M: Method>() -> Result<(), NameTaken> {
     let entry = Entry::of::<M>();
     let mut added = ADDED.write().unwrap_or_else(PoisonError::into_inner);
     let name = entry.name;
-    match METHODS.iter().chain(&*added).find(|known| known.name == name) {
+    match METHODS
+        .iter()
+        .chain(&*added)
+        .find(|known| known.name == name)
+    {
         Some(known) if std::ptr::fn_addr_eq(known.read, entry.read) => Ok(()),
         Some(_) => Err(NameTaken { name }),
         None => {
@@ -134,7 +138,8 @@ impl AnyMethod {
             method: name.to_owned(),
             problem,
         };
-        let entry = find(name).ok_or_else(|| unknown(format!("known are {}", names().join(", "))))?;
+        let entry =
+            find(name).ok_or_else(|| unknown(format!("known are {}", names().join(", "))))?;
         entry
             .read(Value::Object(settings))
             .map_err(|error| unknown(error.to_string()))
@@ -168,7 +173,10 @@ mod tests {
             settings: Map::new(),
         };
         let error = AnyMethod::from_record(&record).unwrap_err().to_string();
-        assert!(error.contains("telepathy") && error.contains("coop"), "{error}");
+        assert!(
+            error.contains("telepathy") && error.contains("coop"),
+            "{error}"
+        );
         assert_eq!(register::<ContextLayout>(), Ok(()));
     }
 

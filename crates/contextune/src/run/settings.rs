@@ -157,7 +157,10 @@ impl Settings {
             );
         }
         if self.shots == Some(0) {
-            return refuse("shots", "is 0; at least one example of each class is needed");
+            return refuse(
+                "shots",
+                "is 0; at least one example of each class is needed",
+            );
         }
         if self.examples.is_some_and(|examples| examples < 2) {
             return refuse(
@@ -180,7 +183,10 @@ impl Settings {
             return refuse("epochs", "are at most 10,000,000");
         }
         if fit.epochs > 0 && self.method.published(self.shots).fit.epochs == 0 {
-            return refuse("epochs", "is for methods that learn step by step; this one does not");
+            return refuse(
+                "epochs",
+                "is for methods that learn step by step; this one does not",
+            );
         }
         if !(fit.learning_rate >= 0.0 && fit.learning_rate.is_finite()) {
             return refuse("lr", "is a finite number from 0 on");

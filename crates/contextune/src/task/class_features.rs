@@ -36,11 +36,7 @@ impl ClassFeatures {
 }
 
 impl Prompt<Classify> for ClassFeatures {
-    fn forward(
-        &self,
-        _parameters: &Parameters,
-        inputs: &Inputs,
-    ) -> Result<Tensor<2>, PromptError> {
+    fn forward(&self, _parameters: &Parameters, inputs: &Inputs) -> Result<Tensor<2>, PromptError> {
         Ok(self.classify(inputs.features()?))
     }
 

@@ -29,17 +29,8 @@ pub struct Answer {
     pub class: String,
     /// Its probability, 0 to 1.
     pub probability: f32,
-    /// The most probable classes, the most probable first.
-    pub top: Vec<NamedProbability>,
-}
-
-/// A class and how probable it is.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct NamedProbability {
-    /// The class.
-    pub class: String,
-    /// Its probability, 0 to 1.
-    pub probability: f32,
+    /// The most probable classes with their probabilities, the most probable first.
+    pub top: Vec<(String, f32)>,
 }
 
 impl Task for Classify {
@@ -103,14 +94,14 @@ impl Task for Classify {
     }
 
     fn answer(guess: &Guess, class_names: &[String]) -> Answer {
-        let named = |&(class, probability): &(usize, f32)| NamedProbability {
-            class: class_names[class].clone(),
-            probability,
+        let named = |&(class, probability): &(usize, f32)| {
+            let class: &String = &class_names[class];
+            (class.clone(), probability)
         };
-        let first = named(&guess[0]);
+        let (class, probability) = named(&guess[0]);
         Answer {
-            class: first.class,
-            probability: first.probability,
+            class,
+            probability,
             top: guess.iter().map(named).collect(),
         }
     }
@@ -133,9 +124,14 @@ impl TaskDataset for Dataset {
     }
 }
 
+/// The most probable classes in one line.
 impl fmt::Display for Answer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {:.1} %", self.class, 100.0 * self.probability)
+        for (place, (class, probability)) in self.top.iter().enumerate() {
+            let comma = if place > 0 { ", " } else { "" };
+            write!(formatter, "{comma}{class} {:.1} %", 100.0 * probability)?;
+        }
+        Ok(())
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use contextune::train::{EpochMetrics, FitSettings, Observer, Progress, Step, StepOutcome, Problem, TrainError, TrainingState, fit};
-use contextune::parameters::{Parameters};
+use contextune::parameters::Parameters;
+use contextune::train::{
+    EpochMetrics, FitSettings, Observer, Problem, Progress, Step, StepOutcome, TrainError,
+    TrainingState, fit,
+};
 
 use super::{Golden, TOLERANCE, assert_values_close, elements};
 
@@ -90,7 +93,10 @@ pub fn replay(
     state.parameters
 }
 
-fn first_step(problem: &impl Problem<Error: std::fmt::Debug>, parameters: &Parameters) -> StepOutcome {
+fn first_step(
+    problem: &impl Problem<Error: std::fmt::Debug>,
+    parameters: &Parameters,
+) -> StepOutcome {
     let progress = Progress {
         epoch: 0,
         epochs: 1,

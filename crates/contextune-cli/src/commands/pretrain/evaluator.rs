@@ -8,11 +8,11 @@ use burn::tensor::{Device, Tensor, TensorData};
 use contextune::backbone::{Clip, PixelNormalisation};
 use contextune::data::{Dataset, Split};
 use contextune::evaluate::{Retrieval, retrieval};
-use contextune::features::{PictureEncoder, PictureReader, Request, View};
 use contextune::image::{DecodeOptions, Preprocess};
+use contextune::input::{PictureReader, PictureTower};
 use contextune::objective::similarity::normalise;
+use contextune::parameters::Parameters;
 use contextune::text::{Overlong, Tokenizer};
-use contextune::train::Parameters;
 
 use super::pictures::{class_words, picture_path};
 use super::settings::Settings;
@@ -36,33 +36,22 @@ impl Evaluator<'_> {
         let config = &self.settings.config;
         let text = self.settings.text_config()?;
         let clip = Clip::build(&mut &*parameters, config, text)?;
-        let encoder = PictureEncoder {
+        let size = config.image.image_size();
+        let tower = PictureTower {
             tower: clip.image,
             normalisation: self.normalisation.clone(),
-            reader: PictureReader {
-                preprocess: Preprocess::new(config.image.image_size() as u32),
-                decoding: DecodeOptions::default(),
-            },
+            side: size,
             device: self.device.clone(),
         };
-        let requests = examples
+        let reader = PictureReader {
+            preprocess: Preprocess::new(size as u32),
+            decoding: DecodeOptions::default(),
+        };
+        let paths = examples
             .iter()
-            .map(|example| {
-                Ok(Request {
-                    path: picture_path(example)?,
-                    view: View::Whole,
-                })
-            })
+            .map(picture_path)
             .collect::<Result<Vec<_>>>()?;
-        let mut features = Vec::new();
-        let mut skipped = Vec::new();
-        encoder.encode(&requests, |batch| {
-            features.extend(batch.features);
-            skipped.extend(batch.skipped);
-        });
-        if let Some((_, error)) = skipped.into_iter().next() {
-            return Err(error.into());
-        }
+        let features = tower.files(&reader, &paths)?;
         let mut number: BTreeMap<usize, usize> = BTreeMap::new();
         for example in examples {
             let next = number.len();
@@ -80,7 +69,7 @@ impl Evaluator<'_> {
             .collect::<Result<Vec<_>, _>>()?;
         let texts = normalise(clip.text.encode_frozen(&prompts)?);
         let width = config.embedding_width;
-        let images = TensorData::new(features, [requests.len(), width]);
+        let images = TensorData::new(features, [paths.len(), width]);
         let images = normalise(Tensor::from_data(images, &self.device));
         let similarities: Vec<f32> = images
             .matmul(texts.transpose())

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 use burn::tensor::Device;
-use contextune::backbone::{Clip, ParameterSource};
+use contextune::backbone::Clip;
 use contextune::model::{Model, ModelOptions};
+use contextune::parameters::{Collector, ParameterSource as _, Parameters};
 use contextune::pretrain::{IMAGE_TEACHER_HEAD, Initialiser};
-use contextune::train::{Collector, Parameters};
 
 use super::settings::Settings;
 

@@ -18,7 +18,7 @@ use contextune::image::RandomResizedCrop;
 use contextune::pretrain::{Pretraining, PretrainingSettings};
 use contextune::run::RunFolder;
 use contextune::text::Tokenizer;
-use contextune::train::{Schedule, Task as _, TrainingState, fit};
+use contextune::train::{Problem as _, Schedule, TrainingState, fit};
 
 use self::evaluator::Evaluator;
 use self::initial::{initial_parameters, model_elements};

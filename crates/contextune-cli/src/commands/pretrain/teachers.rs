@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use anyhow::{Result, bail};
-use burn::tensor::Device;
-use contextune::data::{Dataset, NamedFeatures};
+use burn::tensor::{Device, Tensor, TensorData};
+use contextune::data::{Dataset, NamedFeatures, NamedRows};
 use contextune::pretrain::{Distillation, ImageTeacher, TextTeacher};
 use contextune::text::{Overlong, Tokenizer};
 
@@ -51,7 +51,7 @@ pub fn load_teachers(
                 rows.len()
             ));
             teachers.images = Some(ImageTeacher {
-                targets: features.tensor(device),
+                targets: tensor(&features, device),
                 rows,
             });
         }
@@ -72,7 +72,7 @@ pub fn load_teachers(
                 .collect::<Result<Vec<_>, _>>()?;
             teachers.texts = Some(TextTeacher::new(
                 texts,
-                features.tensor(device),
+                tensor(&features, device),
                 TEXTS_PER_PICTURE * settings.batch_size,
                 settings.seed,
             ));
@@ -80,4 +80,10 @@ pub fn load_teachers(
     }
     let any = teachers.images.is_some() || teachers.texts.is_some();
     Ok(any.then_some(teachers))
+}
+
+/// Rows of features as a tensor, `[rows, width]`.
+fn tensor(rows: &NamedRows, device: &Device) -> Tensor<2> {
+    let shape = [rows.names.len(), rows.width];
+    Tensor::from_data(TensorData::new(rows.values().to_vec(), shape), device)
 }

@@ -63,13 +63,22 @@ impl Watch<'_> {
         // A run killed between state and metrics repeats the epoch: its line is replaced.
         self.metrics.retain(|old| old.epoch.epoch < metrics.epoch);
         self.metrics.push(line);
+        let path = self.folder.path().join(MODEL);
         checkpoint::write(
-            &self.folder.path().join(MODEL),
+            &path,
             &settings.config,
             &settings.normalization,
             Precision::Half,
             &BTreeMap::new(),
-            |name| Ok(state.parameters.data(name).unwrap_or_default()),
+            |name| {
+                state
+                    .parameters
+                    .data(name)
+                    .map_err(|_| checkpoint::Error::MissingTensor {
+                        path: path.clone(),
+                        name: name.to_owned(),
+                    })
+            },
         )?;
         self.folder.write_metrics(&self.metrics)?;
         self.folder.save_state(state)?;

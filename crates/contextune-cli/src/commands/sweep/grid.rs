@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use contextune::prompt::Grid;
-use contextune::run::{RecipeName, Settings};
+use contextune::method::Grid;
+use contextune::method::RecipeName;
+use contextune::run::Settings;
 use serde::Serialize;
 
 use super::job::{self, Job, Rates, Role, Run};
@@ -54,7 +55,7 @@ pub fn grids(sweep: &Sweep<'_>) -> Result<Grids> {
         if experiment.examples().is_none() {
             sweep.datasets[run.data].require_own_val()?;
         }
-        if settings.method.learn().uses_validation() {
+        if settings.method.uses_validation() {
             return Err(anyhow!(
                 "it chooses settings by the validation pictures itself, so rates cannot be chosen by them as well"
             )
@@ -78,7 +79,7 @@ pub fn grids(sweep: &Sweep<'_>) -> Result<Grids> {
 fn rates(experiment: &Experiment, settings: &Settings) -> Result<Vec<Rates>> {
     let grid = match (&experiment.learning_rates, &experiment.weight_decays) {
         (None, decays) => {
-            let grid = settings.method.learn().published_grid();
+            let grid = settings.method.published_grid();
             let Some(grid) = grid.filter(|_| settings.recipe == RecipeName::Published) else {
                 bail!(
                     "its authors have no grid of rates for this recipe: add --recipe published if it is vpt or finetune, or learning-rates = [...] to the experiment"
@@ -114,7 +115,13 @@ impl Grids {
             let mut tried = Vec::with_capacity(points.len());
             for (rates, folder) in points {
                 if let Some(result) = self.candidates[folder].outcome()? {
-                    tried.push((*rates, result.accuracy));
+                    let accuracy = result.accuracy.with_context(|| {
+                        format!(
+                            "{} was not measured, so no rates can be chosen",
+                            folder.display()
+                        )
+                    })?;
+                    tried.push((*rates, accuracy));
                 }
             }
             let (rates, accuracy) = best(&tried)

@@ -124,7 +124,7 @@ impl Run<'_> {
     pub fn job(&self, sweep: &Sweep<'_>) -> Result<Job> {
         let mut run = *self;
         let mut settings = run.settings(sweep)?;
-        if !settings.method.learn().learns() {
+        if !settings.method.learns() {
             run = self.nothing_learned();
             settings = run.settings(sweep)?;
         }

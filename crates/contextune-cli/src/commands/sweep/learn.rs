@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result};
 use contextune::data::Split;
-use contextune::features::{EncodingWatcher, Sees, Views};
+use contextune::input::{EncodingWatcher, InputKind, Views};
 use contextune::run::{self, LearnError, RunFolder, RunWatcher};
-use contextune::train::{EpochMetrics, Progress, TrainError};
+use contextune::task::{Classify, Task as _, TaskDataset as _};
+use contextune::train::{EpochMetrics, Progress};
 
 use super::Sweep;
 use super::job::Job;
@@ -45,7 +46,7 @@ fn encode(sweep: &Sweep<'_>, missing: &[&Job]) -> Result<()> {
     let mut whole = BTreeSet::new();
     for job in missing {
         let settings = &job.settings;
-        let of_features = settings.method.learn().sees(model) == Sees::Features;
+        let of_features = settings.method.needs(model.config()).input == InputKind::Features;
         // Pages say what words come to, whatever the method is given.
         if !of_features && (model.config().text.is_none() || job.may_diverge) {
             continue;
@@ -54,13 +55,14 @@ fn encode(sweep: &Sweep<'_>, missing: &[&Job]) -> Result<()> {
         let encoder = run::feature_encoder(settings, model, context.cache.clone())?;
         if whole.insert(&job.data) {
             for split in [Split::Test, Split::Val] {
-                if !dataset.split(split).is_empty() {
-                    encoder.labelled(dataset, dataset.split(split), Views::Whole, &watch)?;
+                let (inputs, _) = Classify::examples(dataset, split);
+                if !inputs.is_empty() {
+                    encoder.inputs(dataset.place(), &inputs, Views::Whole, &watch)?;
                 }
             }
         }
-        if of_features && settings.method.learn().learns() {
-            run::training_features(settings, dataset, &encoder, &watch)?;
+        if of_features && settings.method.learns() {
+            run::encode_training(settings, dataset, &encoder, &watch)?;
         }
     }
     Ok(())
@@ -143,7 +145,7 @@ fn learn_one(sweep: &Sweep<'_>, job: &Job) -> Result<()> {
         Ok(outcome) => {
             report::write(
                 &folder,
-                Some(&outcome.measured),
+                outcome.measured.as_ref(),
                 model,
                 dataset,
                 context,
@@ -151,7 +153,7 @@ fn learn_one(sweep: &Sweep<'_>, job: &Job) -> Result<()> {
             );
             Ok(())
         }
-        Err(LearnError::Train(error @ TrainError::LossNotFinite { .. })) if job.may_diverge => {
+        Err(error) if error.is_divergence() && job.may_diverge => {
             job.write_diverged(&folder, &error.to_string())
         }
         Err(LearnError::Stopped { .. }) => Ok(()),

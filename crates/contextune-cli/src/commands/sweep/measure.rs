@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use contextune::data::{Split, Subset};
-use contextune::features::Views;
-use contextune::prompt;
 use contextune::run::{self, Learned, RunFolder, RunResult};
+use contextune::task::{Classify, Measured};
 use serde::{Deserialize, Serialize};
 
 use super::job::Job;
@@ -23,7 +22,7 @@ struct Evaluation {
 }
 
 /// What the runs behind every cell came to.
-pub struct Measured {
+pub struct Results {
     /// What they learned, by seed.
     pub results: BTreeMap<Cell, Vec<RunResult>>,
     /// Accuracy in per cent on what was not learned: the new classes, or the data sets of `to`, by place.
@@ -35,8 +34,8 @@ pub fn measure(
     sweep: &Sweep<'_>,
     jobs: &BTreeMap<PathBuf, Job>,
     cells: &BTreeMap<Cell, Vec<PathBuf>>,
-) -> Result<Measured> {
-    let mut measured = Measured {
+) -> Result<Results> {
+    let mut measured = Results {
         results: BTreeMap::new(),
         others: BTreeMap::new(),
     };
@@ -107,19 +106,17 @@ fn other_accuracy(sweep: &Sweep<'_>, folder: &Path, other: &Other) -> Result<Opt
         return Ok(percent(evaluation));
     }
     let learned = Learned::open(folder, &context.device)?;
-    learned.check_model(folder, model)?;
+    learned.check_model(model)?;
     let dataset = datasets[&other.data].subset(other.subset);
     let names = &dataset.class_names;
-    if !learned.file.method.learn().takes_other_classes() && *names != learned.file.class_names {
+    if !learned.method().takes_other_classes() && *names != learned.file.class_names {
         return Ok(None);
     }
-    let prompt = learned.prompt(model, names)?;
+    let predictor = learned.predictor::<Classify>(model, names)?;
     let encoder = run::encoder(&learned.settings, model, context.cache.clone())?;
-    let test = dataset.split(Split::Test);
-    let features = encoder.labelled(&dataset, test, Views::Whole, &Watch::new(context))?;
-    let parameters = &learned.file.parameters;
-    let classes = names.len();
-    let accuracy = prompt::accuracy(&*prompt, parameters, &features, classes, &context.device)?;
+    let watch = Watch::new(context);
+    let measured = Measured::new(&predictor, &dataset, Split::Test, &encoder, &watch)?;
+    let accuracy = measured.accuracy(names.len());
     let evaluation = Evaluation {
         accuracy: accuracy.share(),
         examples: accuracy.examples,

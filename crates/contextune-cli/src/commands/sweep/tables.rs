@@ -10,7 +10,7 @@ use contextune::run::RunResult;
 use serde::Serialize;
 
 use super::grid::Choice;
-use super::measure::Measured;
+use super::measure::Results;
 use super::plan::{Experiment, Plan, Protocol};
 use super::{Cell, data_name};
 
@@ -50,7 +50,7 @@ struct Entry {
 }
 
 /// The tables of a plan.
-pub fn tables(plan: &Plan, measured: &Measured, chosen: &BTreeMap<Cell, Choice>) -> Vec<Table> {
+pub fn tables(plan: &Plan, measured: &Results, chosen: &BTreeMap<Cell, Choice>) -> Vec<Table> {
     let mut tables = Vec::new();
     for (e, experiment) in plan.experiments.iter().enumerate() {
         for (d, data) in experiment.data.iter().enumerate() {
@@ -80,22 +80,22 @@ pub fn tables(plan: &Plan, measured: &Measured, chosen: &BTreeMap<Cell, Choice>)
 
 fn entries_of(
     experiment: &Experiment,
-    measured: &Measured,
+    measured: &Results,
     cell: Cell,
     shots: Option<usize>,
     chosen: Option<Choice>,
 ) -> Vec<Entry> {
     let results = measured.results.get(&cell).map_or(&[][..], Vec::as_slice);
-    let spread = |value: fn(&RunResult) -> f64| {
-        let values: Vec<f64> = results.iter().map(value).collect();
+    let spread = |value: fn(&RunResult) -> Option<f64>| {
+        let values: Vec<f64> = results.iter().filter_map(value).collect();
         Spread::of(&values)
     };
-    let accuracy = spread(|result| 100.0 * f64::from(result.accuracy));
+    let accuracy = spread(|result| Some(100.0 * f64::from(result.accuracy?)));
     let own = |what: &str| Entry {
         shots,
         what: what.into(),
         accuracy,
-        seconds: spread(|result| result.train_seconds),
+        seconds: spread(|result| Some(result.train_seconds)),
         parameters: results.first().map(|result| result.parameters),
         prompt_bytes: results.first().and_then(|result| result.prompt_bytes),
         chosen,

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
+use contextune::data::LearnFrom;
 use contextune::data::{Split, Subset};
-use contextune::prompt::Method;
-use contextune::prompt::coop::InitialContext;
-use contextune::run::{LearnFrom, RecipeName, RunFolder, Settings};
+use contextune::method::Initialisation;
+use contextune::method::RecipeName;
+use contextune::run::AnyMethod;
+use contextune::run::{RunFolder, Settings};
 
 use super::values::{measured_split, named};
 use crate::options::{ModelArguments, PictureArguments};
@@ -62,8 +64,8 @@ impl CommonArguments {
     /// Returns the settings of a run of this method, with the recipe unchanged.
     pub fn settings(
         &self,
-        method: Method,
-        initial: InitialContext,
+        method: AnyMethod,
+        initial: Initialisation,
         recipe: RecipeName,
     ) -> Result<Settings> {
         let data = std::path::absolute(&self.data)?;

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use contextune::method::Initialisation;
+use contextune::method::text::coop::{CONTEXT, ContextLayout, Position};
 use contextune::model::Model;
-use contextune::prompt::coop::{CONTEXT, ContextLayout, InitialContext, Position};
-use contextune::prompt::format::PromptFile;
+use contextune::parameters::read_tensor;
 
 use crate::options::WrongUsage;
 
@@ -49,29 +50,29 @@ impl ContextArguments {
         layout: &LayoutArguments,
         words: Option<&str>,
         model: &Model,
-    ) -> Result<(ContextLayout, InitialContext)> {
+    ) -> Result<(ContextLayout, Initialisation)> {
         let words = match (&self.init_words, &self.init, self.context_length) {
             (Some(words), _, _) => Some(words.replace('_', " ")),
             (None, None, None) => words.map(str::to_owned),
             _ => None,
         };
         let initial = match (words, &self.init) {
-            (Some(words), _) => InitialContext::Words { words },
-            (None, Some(path)) => InitialContext::File {
+            (Some(words), _) => Initialisation::Words { words },
+            (None, Some(path)) => Initialisation::File {
                 path: std::path::absolute(path)?,
             },
-            (None, None) => InitialContext::Random,
+            (None, None) => Initialisation::Random,
         };
         let found = match &initial {
-            InitialContext::Words { words } if self.init_as_published => {
+            Initialisation::Words { words } if self.init_as_published => {
                 Some(words.split(' ').count())
             }
-            InitialContext::Words { words } => Some(model.tokenizer()?.encode(words)?.len()),
-            InitialContext::File { path } => {
-                let (_, shape) = PromptFile::read_tensor(path, CONTEXT)?; // [M, d] or [K, M, d]
+            Initialisation::Words { words } => Some(model.tokenizer()?.encode(words)?.len()),
+            Initialisation::File { path } => {
+                let (_, shape) = read_tensor(path, CONTEXT)?; // [M, d] or [K, M, d]
                 Some(shape.iter().rev().nth(1).copied().unwrap_or(0))
             }
-            InitialContext::Random => None,
+            Initialisation::Random => None,
         };
         let length = match (self.context_length, found) {
             (Some(asked), Some(found)) if asked != found => {
@@ -87,7 +88,7 @@ impl ContextArguments {
             return Err(WrongUsage("a context has at least one vector".into()).into());
         }
         let published_words = match (&initial, self.init_as_published, layout.position) {
-            (InitialContext::Words { words }, true, Position::End) => Some(words.clone()),
+            (Initialisation::Words { words }, true, Position::End) => Some(words.clone()),
             (_, true, position) => {
                 return Err(WrongUsage(format!(
                     "--init-as-published with --position {position}: the official code then takes surplus tokens for the class name; leave one of them out"

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use clap::Args;
-use contextune::prompt::coop::InitialContext;
-use contextune::prompt::guided::GuidedSettings;
+use contextune::method::Initialisation;
+use contextune::method::text::guided::GuidedSettings;
 
 use super::context::{ContextArguments, LayoutArguments};
 use super::methods::Setup;
@@ -36,7 +36,7 @@ impl GuidedArguments {
         guidance: G,
         words: Option<&str>,
         setup: &Setup<'_>,
-    ) -> Result<(GuidedSettings<G>, InitialContext)> {
+    ) -> Result<(GuidedSettings<G>, Initialisation)> {
         let (layout, initial) = self.context.resolve(&self.layout, words, setup.model)?;
         let settings = GuidedSettings {
             layout,

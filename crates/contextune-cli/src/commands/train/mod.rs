@@ -14,8 +14,9 @@ mod values;
 use anyhow::Result;
 use clap::Parser;
 use contextune::data::Dataset;
+use contextune::method::RecipeName;
 use contextune::model::Model;
-use contextune::run::{self, LearnError, Outcome, RecipeName, RunFolder, RunResult, Settings};
+use contextune::run::{self, LearnError, Outcome, RunFolder, RunResult, Settings};
 
 use self::common::CommonArguments;
 use self::methods::{ChosenMethod, Setup};
@@ -96,7 +97,7 @@ pub fn learn_and_print(
     let watch = Watch::of_the_run(context);
     let Outcome { result, measured } = learn(settings, dataset, model, folder, context, &watch)?;
     let watch = Watch::without_remarks(context);
-    report::write(folder, Some(&measured), model, dataset, context, &watch);
+    report::write(folder, measured.as_ref(), model, dataset, context, &watch);
     print(&result, folder, json)
 }
 
@@ -153,13 +154,21 @@ pub fn print(result: &RunResult, folder: &RunFolder, json: bool) -> Result<()> {
             Some(bytes) => format!(" in a file of {} kB", bytes.div_ceil(1000)),
             None => String::new(),
         };
+        let accuracy = match (result.accuracy, &result.unmeasured) {
+            (Some(accuracy), _) => {
+                format!("{:.1} % on the {} split", 100.0 * accuracy, result.split)
+            }
+            (None, reason) => format!(
+                "not measured{}",
+                reason
+                    .as_ref()
+                    .map_or_else(String::new, |reason| format!(" ({reason})"))
+            ),
+        };
         println!(
-            "{}: {:.1} % on the {} split, {} trainable parameters{}, {:.1} s of training; the run is in {}",
+            "{}: {accuracy}, {} trainable parameters{kept}, {:.1} s of training; the run is in {}",
             result.method,
-            100.0 * result.accuracy,
-            result.split,
             result.parameters,
-            kept,
             result.train_seconds,
             folder.path().display()
         );

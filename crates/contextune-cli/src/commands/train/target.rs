@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use contextune::method::image::source::Target;
 use contextune::objective::label_map::LabelMapping;
-use contextune::prompt::source::Target;
 
 use super::methods::Setup;
 use super::templates::TemplateArguments;

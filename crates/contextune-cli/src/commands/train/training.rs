@@ -1,9 +1,9 @@
 //! How a method is trained: its recipe, and what is changed of it.
 
-use anyhow::Result;
 use clap::{Args, ValueEnum};
-use contextune::prompt::TrainingViews;
-use contextune::run::{RecipeName, Settings};
+use contextune::method::RecipeName;
+use contextune::run::Settings;
+use contextune::task::TrainingViews;
 use contextune::train::Optimizer;
 
 use super::values::{BatchSize, batch_size, not_negative, positive, share};

@@ -56,7 +56,10 @@ impl Method for LinearProbeSettings {
     }
 
     fn tensors(&self, model: &Model, classes: Size) -> Result<Vec<ExpectedTensor>, MethodError> {
-        Ok(linear_head::tensors(classes, model.config().embedding_width))
+        Ok(linear_head::tensors(
+            classes,
+            model.config().embedding_width,
+        ))
     }
 
     fn begin(&self, lesson: &Lesson<'_, Classify>) -> Result<Beginning<Classify>, MethodError> {
@@ -267,7 +270,10 @@ fn search(problem: &Regression, val: &Examples<usize>) -> Result<Vec<f64>, Metho
     let measured = |c: f64| -> Result<(usize, Vec<f64>), MethodError> {
         let solution = problem.fit(c)?;
         let (weight, bias) = problem.unpack(&solution);
-        let features = val.inputs.first_features(&Default::default())?.cast(DType::F64);
+        let features = val
+            .inputs
+            .first_features(&Default::default())?
+            .cast(DType::F64);
         let logits: Tensor<2> = features.matmul(weight.transpose()) + bias;
         let logits = elements_of("logits", logits.cast(DType::F32))?;
         let correct = Accuracy::of(&logits, &val.targets, problem.classes).correct;

@@ -247,13 +247,7 @@ fn search(
 }
 
 /// Right answers of words + α (both − words).
-fn correct_at(
-    alpha: f32,
-    words: &[f32],
-    both: &[f32],
-    labels: &[usize],
-    classes: usize,
-) -> usize {
+fn correct_at(alpha: f32, words: &[f32], both: &[f32], labels: &[usize], classes: usize) -> usize {
     let logits: Vec<f32> = words
         .iter()
         .zip(both)

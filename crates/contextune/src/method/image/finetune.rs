@@ -15,9 +15,7 @@ use crate::backbone::alexnet;
 use crate::backbone::transformer::adapter_width;
 use crate::backbone::{ImageTower, PixelNormalisation, VisionTransformer};
 use crate::input::Inputs;
-use crate::method::{
-    Beginning, Grid, Lesson, Method, MethodError, Needs, Recipe, SettingError,
-};
+use crate::method::{Beginning, Grid, Lesson, Method, MethodError, Needs, Recipe, SettingError};
 use crate::model::Model;
 use crate::objective::linear_head;
 use crate::parameters::{ExpectedTensor, Initial, Parameters, Size, dropout};
@@ -487,7 +485,11 @@ impl Finetuned {
 }
 
 /// ReLU of the linear layer.
-fn activated(parameters: &Parameters, layer: usize, x: Tensor<2>) -> Result<Tensor<2>, PromptError> {
+fn activated(
+    parameters: &Parameters,
+    layer: usize,
+    x: Tensor<2>,
+) -> Result<Tensor<2>, PromptError> {
     let weight = parameters.get::<2>(&format!("mlp.{layer}.weight"))?;
     let bias = parameters.get::<1>(&format!("mlp.{layer}.bias"))?;
     Ok(activation::relu(

@@ -152,8 +152,7 @@ impl Method for PixelSettings {
     type Task = Classify;
 
     fn needs(&self, model: &ModelConfig) -> Needs {
-        self.target
-            .needs(self.side(model.image.image_size()), true)
+        self.target.needs(self.side(model.image.image_size()), true)
     }
 
     fn check(&self, model: &ModelConfig) -> Result<(), SettingError> {

@@ -83,7 +83,9 @@ pub(super) fn initialise(
 pub(super) fn tensors(width: usize) -> Vec<ExpectedTensor> {
     /// Letters of the channels of the five layers, and of what stands between network and projection.
     const CHANNELS: [char; 5] = ['a', 'b', 'c', 'd', 'e'];
-    let parameters = alexnet::parameters(alexnet::CHANNELS).into_iter().enumerate();
+    let parameters = alexnet::parameters(alexnet::CHANNELS)
+        .into_iter()
+        .enumerate();
     let mut table: Vec<ExpectedTensor> = parameters
         .map(|(place, (name, shape))| {
             let layer = place / 2;

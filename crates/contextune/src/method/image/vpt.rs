@@ -14,9 +14,7 @@ use crate::architecture::{ImageTowerConfig, ModelConfig, VitConfig};
 use crate::backbone::plain::{Insert, Inserts};
 use crate::backbone::{ImageTower, PixelNormalisation, VisionTransformer};
 use crate::input::{Examples, Inputs, PICTURES_AT_ONCE};
-use crate::method::{
-    Beginning, Grid, Lesson, Method, MethodError, Needs, Recipe, SettingError,
-};
+use crate::method::{Beginning, Grid, Lesson, Method, MethodError, Needs, Recipe, SettingError};
 use crate::model::Model;
 use crate::objective::linear_head;
 use crate::parameters::{ExpectedTensor, Initial, Parameters, Size, dropout};
@@ -263,7 +261,8 @@ impl VptSettings {
         }
         let reads_prompts = matches!(self.pooling, Pooling::Prompt | Pooling::ImageAndPrompt);
         if leave_again && reads_prompts {
-            let problem = "reads prompts, and those of first-N-only have left: use class-token or image";
+            let problem =
+                "reads prompts, and those of first-N-only have left: use class-token or image";
             return refuse("pooling", problem.to_owned());
         }
         let patches = (config.image_size / config.patch_size).pow(2);
@@ -588,7 +587,9 @@ impl Vpt {
             }
             let shares = Tensor::<1>::from_floats(&shares[..], &device);
             let shares = shares.reshape([classes, labels.len()]); // [K, B]
-            let tokens = self.tower.tokens(self.normalisation.forward(inputs.pixels()?));
+            let tokens = self
+                .tower
+                .tokens(self.normalisation.forward(inputs.pixels()?));
             let summands = self.tower.class_tokens(tokens).into_iter();
             let summands = summands.map(|rows| shares.clone().matmul(rows));
             means = match means.is_empty() {
@@ -636,7 +637,10 @@ impl Vpt {
             }
             None => tokens,
         };
-        Ok(linear_head::logits(parameters, self.feature(tokens, &inserts))?)
+        Ok(linear_head::logits(
+            parameters,
+            self.feature(tokens, &inserts),
+        )?)
     }
 
     /// Tokens of normalised pixels `[B, 3, size, size]`, `[B, T, d]`.
@@ -729,7 +733,11 @@ impl Vpt {
     }
 
     /// `[1, p, d']` -> `[1, p, d]`.
-    fn projected(&self, parameters: &Parameters, rows: Tensor<3>) -> Result<Tensor<3>, PromptError> {
+    fn projected(
+        &self,
+        parameters: &Parameters,
+        rows: Tensor<3>,
+    ) -> Result<Tensor<3>, PromptError> {
         if self.settings.project.is_none() {
             return Ok(rows);
         }

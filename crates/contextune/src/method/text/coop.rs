@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::architecture::ModelConfig;
 use crate::backbone::{BackboneError, PreparedPrompts, PromptLayout, Row, TextTower};
 use crate::input::Inputs;
-use crate::method::{Beginning, Initialisation, Lesson, Method, MethodError, Needs, Recipe, SettingError};
+use crate::method::{
+    Beginning, Initialisation, Lesson, Method, MethodError, Needs, Recipe, SettingError,
+};
 use crate::model::Model;
 use crate::parameters::{ExpectedTensor, Initial, Parameters, Size, read_tensor};
 use crate::task::{ClassFeatures, Classify, Prompt, PromptError, Task};

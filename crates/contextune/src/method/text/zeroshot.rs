@@ -9,7 +9,7 @@ use crate::method::{Beginning, Lesson, Method, MethodError, Needs, Recipe};
 use crate::model::Model;
 use crate::objective::similarity::normalise;
 use crate::parameters::{ExpectedTensor, Parameters, Size};
-use crate::task::{ClassFeatures, Classify, Prompt};
+use crate::task::{ClassFeatures, Classify, Predictor, Prompt};
 use crate::text::{Overlong, TemplateSet, TextError, Tokenizer};
 
 /// Words as the prompt.
@@ -56,6 +56,24 @@ impl Method for ZeroShotSettings {
     fn learns(&self) -> bool {
         false
     }
+}
+
+/// Returns what classifies by hand-written templates, one a line, alone.
+///
+/// # Errors
+/// A model without words, a prompt that is too long for the tower.
+pub fn predictor(
+    model: &Model,
+    class_names: &[String],
+    templates: &str,
+) -> Result<Predictor<Classify>, MethodError> {
+    let settings = ZeroShotSettings {
+        templates: templates.to_owned(),
+    };
+    let none = Parameters::default();
+    let prompt = settings.open(model, class_names, &none, None)?;
+    let class_names = class_names.to_vec();
+    Ok(Predictor::new(prompt, none, class_names, model.device())?)
 }
 
 /// Class features that are known already, or those of hand-written templates, one a line: `[K, D]` of unit length.

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use clap::Args;
-use contextune::prompt::Method;
-use contextune::prompt::clip_adapter::ClipAdapterSettings;
-use contextune::prompt::coop::InitialContext;
+use contextune::method::Initialisation;
+use contextune::method::feature::clip_adapter::ClipAdapterSettings;
+use contextune::run::AnyMethod;
 
 use super::{MethodArguments, Setup};
 use crate::commands::train::common::CommonArguments;
@@ -37,11 +37,11 @@ impl MethodArguments for Arguments {
         Some(&self.training)
     }
 
-    fn method(&self, setup: &Setup<'_>) -> Result<(Method, InitialContext)> {
+    fn method(&self, setup: &Setup<'_>) -> Result<(AnyMethod, Initialisation)> {
         let settings = ClipAdapterSettings {
             templates: self.templates.lines(setup.dataset)?,
             ratio: self.ratio,
         };
-        Ok((Method::ClipAdapter(settings), InitialContext::Random))
+        Ok((settings.into(), Initialisation::Random))
     }
 }

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 use clap::Args;
-use contextune::prompt::Method;
-use contextune::prompt::cocoop::CoCoOpSettings;
-use contextune::prompt::coop::InitialContext;
-use contextune::prompt::coop::Position;
+use contextune::method::Initialisation;
+use contextune::method::text::cocoop::CoCoOpSettings;
+use contextune::method::text::coop::Position;
+use contextune::run::AnyMethod;
 
 use super::{MethodArguments, Setup};
 use crate::commands::train::common::CommonArguments;
@@ -34,7 +34,7 @@ impl MethodArguments for Arguments {
         Some(&self.training)
     }
 
-    fn method(&self, setup: &Setup<'_>) -> Result<(Method, InitialContext)> {
+    fn method(&self, setup: &Setup<'_>) -> Result<(AnyMethod, Initialisation)> {
         let at_end = LayoutArguments {
             position: Position::End,
             class_specific: false,
@@ -45,6 +45,6 @@ impl MethodArguments for Arguments {
             context_length: layout.length,
             published_words: layout.published_words,
         };
-        Ok((Method::Cocoop(settings), initial))
+        Ok((settings.into(), initial))
     }
 }

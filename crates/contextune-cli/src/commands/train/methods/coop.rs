@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use clap::Args;
-use contextune::prompt::Method;
-use contextune::prompt::coop::InitialContext;
+use contextune::method::Initialisation;
+use contextune::run::AnyMethod;
 
 use super::{MethodArguments, Setup};
 use crate::commands::train::common::CommonArguments;
@@ -34,8 +34,8 @@ impl MethodArguments for Arguments {
         Some(&self.training)
     }
 
-    fn method(&self, setup: &Setup<'_>) -> Result<(Method, InitialContext)> {
+    fn method(&self, setup: &Setup<'_>) -> Result<(AnyMethod, Initialisation)> {
         let (settings, initial) = self.context.resolve(&self.layout, None, setup.model)?;
-        Ok((Method::Coop(settings), initial))
+        Ok((settings.into(), initial))
     }
 }

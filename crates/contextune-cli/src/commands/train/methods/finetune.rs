@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use contextune::prompt::Method;
-use contextune::prompt::coop::InitialContext;
-use contextune::prompt::finetune::{FinetuneSettings, Tuned};
+use contextune::method::Initialisation;
+use contextune::method::image::finetune::{FinetuneSettings, Tuned};
+use contextune::run::AnyMethod;
 
 use super::{MethodArguments, Setup};
 use crate::commands::train::common::CommonArguments;
@@ -41,11 +41,11 @@ impl MethodArguments for Arguments {
         Some(&self.training)
     }
 
-    fn method(&self, setup: &Setup<'_>) -> Result<(Method, InitialContext)> {
+    fn method(&self, _setup: &Setup<'_>) -> Result<(AnyMethod, Initialisation)> {
         let tuned = self.tune;
         let initial = match &self.init {
-            None => InitialContext::Random,
-            Some(path) if tuned == Tuned::Side => InitialContext::File {
+            None => Initialisation::Random,
+            Some(path) if tuned == Tuned::Side => Initialisation::File {
                 path: std::path::absolute(path)?,
             },
             Some(_) => {
@@ -54,6 +54,6 @@ impl MethodArguments for Arguments {
             }
         };
         let settings = FinetuneSettings { tuned };
-        Ok((Method::Finetune(settings), initial))
+        Ok((settings.into(), initial))
     }
 }

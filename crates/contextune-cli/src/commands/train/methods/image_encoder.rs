@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use clap::Args;
-use contextune::prompt::Method;
-use contextune::prompt::coop::InitialContext;
-use contextune::prompt::image_encoder::ImageEncoderSettings;
+use contextune::method::Initialisation;
+use contextune::method::image::image_encoder::ImageEncoderSettings;
+use contextune::run::AnyMethod;
 
 use super::{MethodArguments, Setup};
 use crate::commands::train::common::CommonArguments;
@@ -33,10 +33,10 @@ impl MethodArguments for Arguments {
         Some(&self.training)
     }
 
-    fn method(&self, setup: &Setup<'_>) -> Result<(Method, InitialContext)> {
+    fn method(&self, setup: &Setup<'_>) -> Result<(AnyMethod, Initialisation)> {
         let settings = ImageEncoderSettings {
             templates: self.templates.lines(setup.dataset)?,
         };
-        Ok((Method::ImageEncoder(settings), InitialContext::Random))
+        Ok((settings.into(), Initialisation::Random))
     }
 }

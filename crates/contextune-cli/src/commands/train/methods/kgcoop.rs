@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use clap::Args;
-use contextune::prompt::Method;
-use contextune::prompt::coop::InitialContext;
-use contextune::prompt::kgcoop::KgCoOp;
+use contextune::method::Initialisation;
+use contextune::method::text::kgcoop::KgCoOp;
+use contextune::run::AnyMethod;
 
 use super::{MethodArguments, Setup};
 use crate::commands::train::common::CommonArguments;
@@ -34,13 +34,13 @@ impl MethodArguments for Arguments {
         Some(&self.training)
     }
 
-    fn method(&self, setup: &Setup<'_>) -> Result<(Method, InitialContext)> {
+    fn method(&self, setup: &Setup<'_>) -> Result<(AnyMethod, Initialisation)> {
         let words = match self.guided.layout.class_specific {
             true => None,
             false => Some(PUBLISHED_WORDS),
         };
         let weight = self.guided.weight_or(KgCoOp::PUBLISHED.weight);
         let (settings, initial) = self.guided.resolve(KgCoOp { weight }, words, setup)?;
-        Ok((Method::Kgcoop(settings), initial))
+        Ok((settings.into(), initial))
     }
 }

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use clap::Args;
-use contextune::prompt::Method;
-use contextune::prompt::coop::InitialContext;
-use contextune::prompt::linear_probe::LinearProbeSettings;
+use contextune::method::Initialisation;
+use contextune::method::feature::linear_probe::LinearProbeSettings;
+use contextune::run::AnyMethod;
 
 use super::{MethodArguments, Setup};
 use crate::commands::train::common::CommonArguments;
@@ -32,8 +32,8 @@ impl MethodArguments for Arguments {
         None
     }
 
-    fn method(&self, _setup: &Setup<'_>) -> Result<(Method, InitialContext)> {
+    fn method(&self, _setup: &Setup<'_>) -> Result<(AnyMethod, Initialisation)> {
         let settings = LinearProbeSettings { c: self.c };
-        Ok((Method::LinearProbe(settings), InitialContext::Random))
+        Ok((settings.into(), Initialisation::Random))
     }
 }

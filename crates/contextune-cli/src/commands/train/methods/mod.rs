@@ -24,9 +24,9 @@ use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use contextune::data::{Dataset, Subset};
+use contextune::method::Initialisation;
 use contextune::model::Model;
-use contextune::prompt::Method;
-use contextune::prompt::coop::InitialContext;
+use contextune::run::AnyMethod;
 
 use super::common::CommonArguments;
 use super::training::TrainingArguments;
@@ -64,7 +64,7 @@ pub trait MethodArguments: Debug {
     ///
     /// # Errors
     /// Arguments that exclude each other or do not fit the model or the data.
-    fn method(&self, setup: &Setup<'_>) -> Result<(Method, InitialContext)>;
+    fn method(&self, setup: &Setup<'_>) -> Result<(AnyMethod, Initialisation)>;
 }
 
 /// What settings are resolved for.

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use clap::Args;
-use contextune::prompt::Method;
-use contextune::prompt::coop::InitialContext;
-use contextune::prompt::pixel::{PixelSettings, Place};
+use contextune::method::Initialisation;
+use contextune::method::image::pixel::{PixelSettings, Place};
+use contextune::run::AnyMethod;
 
 use super::{MethodArguments, Setup};
 use crate::commands::train::common::CommonArguments;
@@ -45,7 +45,7 @@ impl MethodArguments for Arguments {
         Some(&self.training)
     }
 
-    fn method(&self, setup: &Setup<'_>) -> Result<(Method, InitialContext)> {
+    fn method(&self, setup: &Setup<'_>) -> Result<(AnyMethod, Initialisation)> {
         let image_size = setup.model.config().image.image_size();
         let settings = PixelSettings {
             place: self.place,
@@ -53,6 +53,6 @@ impl MethodArguments for Arguments {
             unit_gradient: self.unit_gradient,
             target: self.target.resolve(setup)?,
         };
-        Ok((Method::Pixel(settings), InitialContext::Random))
+        Ok((settings.into(), Initialisation::Random))
     }
 }

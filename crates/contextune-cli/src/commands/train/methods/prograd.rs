@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use clap::Args;
-use contextune::prompt::Method;
-use contextune::prompt::coop::InitialContext;
-use contextune::prompt::prograd::ProGrad;
+use contextune::method::Initialisation;
+use contextune::method::text::prograd::ProGrad;
+use contextune::run::AnyMethod;
 
 use super::{MethodArguments, Setup};
 use crate::commands::train::common::CommonArguments;
@@ -33,9 +33,9 @@ impl MethodArguments for Arguments {
         Some(&self.training)
     }
 
-    fn method(&self, setup: &Setup<'_>) -> Result<(Method, InitialContext)> {
+    fn method(&self, setup: &Setup<'_>) -> Result<(AnyMethod, Initialisation)> {
         let weight = self.guided.weight_or(ProGrad::PUBLISHED.weight);
         let (settings, initial) = self.guided.resolve(ProGrad { weight }, None, setup)?;
-        Ok((Method::Prograd(settings), initial))
+        Ok((settings.into(), initial))
     }
 }

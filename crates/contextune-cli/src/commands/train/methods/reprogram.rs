@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use clap::Args;
-use contextune::prompt::Method;
-use contextune::prompt::coop::InitialContext;
-use contextune::prompt::reprogram::ReprogramSettings;
+use contextune::method::Initialisation;
+use contextune::method::image::reprogram::ReprogramSettings;
+use contextune::run::AnyMethod;
 
 use super::{MethodArguments, Setup};
 use crate::commands::train::common::CommonArguments;
@@ -41,13 +41,13 @@ impl MethodArguments for Arguments {
         Some(&self.training)
     }
 
-    fn method(&self, setup: &Setup<'_>) -> Result<(Method, InitialContext)> {
+    fn method(&self, setup: &Setup<'_>) -> Result<(AnyMethod, Initialisation)> {
         let image_size = setup.model.config().image.image_size();
         let settings = ReprogramSettings {
             side: self.side.unwrap_or((image_size / 2).max(1)),
             penalty: self.penalty as f32,
             target: self.target.resolve(setup)?,
         };
-        Ok((Method::Reprogram(settings), InitialContext::Random))
+        Ok((settings.into(), Initialisation::Random))
     }
 }

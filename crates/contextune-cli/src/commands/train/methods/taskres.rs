@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use clap::Args;
-use contextune::prompt::Method;
-use contextune::prompt::coop::InitialContext;
-use contextune::prompt::taskres::TaskResSettings;
+use contextune::method::Initialisation;
+use contextune::method::feature::taskres::TaskResSettings;
+use contextune::run::AnyMethod;
 
 use super::{MethodArguments, Setup};
 use crate::commands::train::common::CommonArguments;
@@ -37,11 +37,11 @@ impl MethodArguments for Arguments {
         Some(&self.training)
     }
 
-    fn method(&self, setup: &Setup<'_>) -> Result<(Method, InitialContext)> {
+    fn method(&self, setup: &Setup<'_>) -> Result<(AnyMethod, Initialisation)> {
         let settings = TaskResSettings {
             templates: self.templates.lines(setup.dataset)?,
             residual_scale: self.residual_scale as f32,
         };
-        Ok((Method::Taskres(settings), InitialContext::Random))
+        Ok((settings.into(), Initialisation::Random))
     }
 }

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use clap::Args;
-use contextune::prompt::Method;
-use contextune::prompt::coop::InitialContext;
-use contextune::prompt::text_tuning::TextBiasSettings;
+use contextune::method::Initialisation;
+use contextune::method::feature::text_tuning::TextBiasSettings;
+use contextune::run::AnyMethod;
 
 use super::{MethodArguments, Setup};
 use crate::commands::train::common::CommonArguments;
@@ -33,10 +33,10 @@ impl MethodArguments for Arguments {
         Some(&self.training)
     }
 
-    fn method(&self, setup: &Setup<'_>) -> Result<(Method, InitialContext)> {
+    fn method(&self, setup: &Setup<'_>) -> Result<(AnyMethod, Initialisation)> {
         let settings = TextBiasSettings {
             templates: self.templates.lines(setup.dataset)?,
         };
-        Ok((Method::TextBias(settings), InitialContext::Random))
+        Ok((settings.into(), Initialisation::Random))
     }
 }

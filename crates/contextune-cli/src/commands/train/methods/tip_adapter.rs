@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use clap::Args;
-use contextune::prompt::Method;
-use contextune::prompt::coop::InitialContext;
-use contextune::prompt::tip_adapter::TipAdapterSettings;
+use contextune::method::Initialisation;
+use contextune::method::feature::tip_adapter::TipAdapterSettings;
+use contextune::run::AnyMethod;
 
 use super::{MethodArguments, Setup};
 use crate::commands::train::common::CommonArguments;
@@ -31,10 +31,10 @@ impl MethodArguments for Arguments {
         None
     }
 
-    fn method(&self, setup: &Setup<'_>) -> Result<(Method, InitialContext)> {
+    fn method(&self, setup: &Setup<'_>) -> Result<(AnyMethod, Initialisation)> {
         let settings = TipAdapterSettings {
             templates: self.templates.lines(setup.dataset)?,
         };
-        Ok((Method::TipAdapter(settings), InitialContext::Random))
+        Ok((settings.into(), Initialisation::Random))
     }
 }

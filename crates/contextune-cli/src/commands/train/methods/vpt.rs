@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use clap::Args;
-use contextune::prompt::Method;
-use contextune::prompt::coop::InitialContext;
-use contextune::prompt::vpt::{Depth, InitialPrompts, Location, Pooling, VptSettings};
+use contextune::method::Initialisation;
+use contextune::method::image::vpt::{Depth, InitialPrompts, Location, Pooling, VptSettings};
+use contextune::run::AnyMethod;
 
 use super::{MethodArguments, Setup};
 use crate::commands::train::common::CommonArguments;
@@ -58,10 +58,10 @@ impl MethodArguments for Arguments {
         Some(&self.training)
     }
 
-    fn method(&self, setup: &Setup<'_>) -> Result<(Method, InitialContext)> {
+    fn method(&self, setup: &Setup<'_>) -> Result<(AnyMethod, Initialisation)> {
         let classes = setup.dataset.subset(setup.subset).class_names.len();
         let settings = self.settings(classes)?;
-        Ok((Method::Vpt(settings), InitialContext::Random))
+        Ok((settings.into(), Initialisation::Random))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use clap::Args;
-use contextune::prompt::Method;
-use contextune::prompt::coop::InitialContext;
-use contextune::prompt::zeroshot::ZeroShotSettings;
+use contextune::method::Initialisation;
+use contextune::method::text::zeroshot::ZeroShotSettings;
+use contextune::run::AnyMethod;
 
 use super::{MethodArguments, Setup};
 use crate::commands::train::common::CommonArguments;
@@ -31,10 +31,10 @@ impl MethodArguments for Arguments {
         None
     }
 
-    fn method(&self, setup: &Setup<'_>) -> Result<(Method, InitialContext)> {
+    fn method(&self, setup: &Setup<'_>) -> Result<(AnyMethod, Initialisation)> {
         let settings = ZeroShotSettings {
             templates: self.templates.lines(setup.dataset)?,
         };
-        Ok((Method::Zeroshot(settings), InitialContext::Random))
+        Ok((settings.into(), Initialisation::Random))
     }
 }
