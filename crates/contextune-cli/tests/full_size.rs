@@ -57,7 +57,7 @@ fn compare(folder: &Path, model: &str, warns: bool) {
     let remarks = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{model}: {remarks}");
     assert_eq!(
-        remarks.contains("--activation quickgelu"),
+        remarks.contains("activation quickgelu"),
         warns,
         "{model}: {remarks}"
     );

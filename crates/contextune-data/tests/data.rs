@@ -743,7 +743,7 @@ fn bad_features_files_are_refused() {
         ),
         (
             file(&[features()], NAMES),
-            &["no tensor labels", "encode --data"],
+            &["no tensor labels", "encode a data set"],
         ),
         (named(&[]), &["no metadata entry classnames"]),
         (
