@@ -292,12 +292,17 @@ fn every_method_learns_goes_on_and_is_opened_again() {
         // Without stored text features they are computed again.
         let file = path.join("prompt.safetensors");
         let mut stored = Stored::read(&file);
-        stored.tensors.retain(|tensor| tensor.name != "text_features");
+        stored
+            .tensors
+            .retain(|tensor| tensor.name != "text_features");
         stored.write(&file);
         let again = logits(&path, &model, &names).unwrap();
         assert_values_close(&what, &again, &expected, SAME);
 
-        match (logits(&path, &model, &reversed), method.takes_other_classes()) {
+        match (
+            logits(&path, &model, &reversed),
+            method.takes_other_classes(),
+        ) {
             (Ok(backwards), true) => {
                 let rows = backwards.chunks_exact(3);
                 let turned: Vec<f32> = rows.flat_map(|row| row.iter().rev().copied()).collect();
@@ -305,7 +310,10 @@ fn every_method_learns_goes_on_and_is_opened_again() {
             }
             (Err(error), false) => {
                 let error = error.to_string();
-                assert!(error.contains(method.name()) && error.contains("classes"), "{error}");
+                assert!(
+                    error.contains(method.name()) && error.contains("classes"),
+                    "{error}"
+                );
             }
             (other, takes) => panic!("{what} takes other classes: {takes}, but {other:?}"),
         }
@@ -452,7 +460,9 @@ fn damaged_prompts_of_every_method_are_refused_by_name() {
 
         // Another number of classes than the tensors have, other settings, another format.
         let mut fewer = stored.clone();
-        fewer.metadata.insert("classnames".into(), "[\"blue\"]".into());
+        fewer
+            .metadata
+            .insert("classnames".into(), "[\"blue\"]".into());
         let mut no_list = stored.clone();
         no_list.metadata.insert("classnames".into(), "blue".into());
         let mut newer = stored.clone();
@@ -462,7 +472,10 @@ fn damaged_prompts_of_every_method_are_refused_by_name() {
         for damaged in [&fewer, &no_list, &newer, &unknown] {
             let ignores_classes = !damaged.metadata["classnames"].starts_with("blue")
                 && damaged.metadata["classnames"].len() < 10
-                && stored.tensors.iter().all(|tensor| !tensor.shape.contains(&3));
+                && stored
+                    .tensors
+                    .iter()
+                    .all(|tensor| !tensor.shape.contains(&3));
             if ignores_classes {
                 continue;
             }
@@ -553,14 +566,34 @@ fn impossible_settings_are_refused_by_name() {
         published_words: None,
     });
     let cases: [(&AnyMethod, &str, &str, &str); 8] = [
-        (&coop, "kind = \"whole\"", "kind = \"drawn\"\ncount = 0", "views"),
-        (&coop, "kind = \"whole\"", "kind = \"all\"\ncount = 99999999999", "views"),
+        (
+            &coop,
+            "kind = \"whole\"",
+            "kind = \"drawn\"\ncount = 0",
+            "views",
+        ),
+        (
+            &coop,
+            "kind = \"whole\"",
+            "kind = \"all\"\ncount = 99999999999",
+            "views",
+        ),
         (&zeroshot, "epochs = 0", "epochs = 3", "epochs"),
         (&coop, "batch_size = 4", "batch_size = 0", "batch-size"),
         (&coop, "least_area = 8", "least_area = 0", "least-area"),
         (&coop, "learning_rate = 0.001", "learning_rate = nan", "lr"),
-        (&coop, "context_length = 2", "context_length = 0", "context-length"),
-        (&coop, "format_version = 1", "format_version = 99", "format-version"),
+        (
+            &coop,
+            "context_length = 2",
+            "context_length = 0",
+            "context-length",
+        ),
+        (
+            &coop,
+            "format_version = 1",
+            "format_version = 99",
+            "format-version",
+        ),
     ];
     for (place, (method, from, to, setting)) in cases.into_iter().enumerate() {
         let settings = settings(method, &data);
@@ -602,11 +635,17 @@ fn learning_without_anything_to_measure_on_is_a_success() {
         let encoder = run::encoder(&settings, &model, None).unwrap();
         let outcome = run::learn(&settings, &dataset, &model, &encoder, &folder, &()).unwrap();
         assert!(folder.prompt_file().is_file());
-        (outcome.result, fs::read_to_string(path.join("result.json")).unwrap())
+        (
+            outcome.result,
+            fs::read_to_string(path.join("result.json")).unwrap(),
+        )
     };
     let (result, text) = measured_on(&[], "alone");
     assert_eq!(result.accuracy, None);
-    assert!(text.contains("\"accuracy\":null") && text.contains("unmeasured"), "{text}");
+    assert!(
+        text.contains("\"accuracy\":null") && text.contains("unmeasured"),
+        "{text}"
+    );
     let (result, _) = measured_on(&[data::Split::Val], "val");
     assert!(result.accuracy.is_some() && result.split == data::Split::Val);
 }

@@ -5,9 +5,7 @@ mod common;
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use common::replay::{Learned, MOVED_BY_SGD, MOVED_LITTLE, replay};
 use common::{Golden, TOLERANCE, assert_values_close, elements};
-use contextune::backbone::{
-    Activation, ImageTower, ParameterSource, PromptLayout, Row, TextTower, TextTowerConfig,
-};
+use contextune::backbone::{Activation, ImageTower, PromptLayout, Row, TextTower, TextTowerConfig};
 use contextune::input::Inputs;
 use contextune::method::text::cocoop::CoCoOp;
 use contextune::method::text::coop::{
@@ -15,7 +13,7 @@ use contextune::method::text::coop::{
 };
 use contextune::method::text::zeroshot;
 use contextune::objective::similarity;
-use contextune::parameters::Parameters;
+use contextune::parameters::{ParameterSource, Parameters};
 use contextune::task::{Prompt, Training, TrainingViews};
 use contextune::text::{TemplateSet, TextError, Tokenizer};
 use contextune::train::{FitSettings, Optimizer, Progress, Schedule};

@@ -4,7 +4,7 @@
 use burn::tensor::{Bool, Tensor, TensorData, activation, module::avg_pool2d, ops::AvgPoolOptions};
 
 use super::Activation;
-use super::fused::Seen;
+use super::kinds::Seen;
 
 /// See [`super::fused::layer_norm`].
 pub(super) fn layer_norm<const D: usize>(

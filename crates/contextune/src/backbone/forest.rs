@@ -9,7 +9,8 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor};
 
-use super::fused::{self, Seen};
+use super::fused;
+use super::kinds::Seen;
 use super::layout::{PromptLayout, Row};
 use super::transformer::Block;
 use crate::indices::indices;

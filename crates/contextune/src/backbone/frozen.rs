@@ -9,7 +9,7 @@ use contextune_kernel::depthwise;
 use contextune_kernel::product::{Epilogue, PackedMatrix};
 use contextune_kernel::winograd::Winograd;
 
-use super::fused;
+use super::kinds;
 
 /// A matrix to multiply by from the right, and a bias.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ impl FrozenMatrix {
     /// `weight` `[outputs, inputs]` as PyTorch stores it, `bias` `[outputs]`; `None` if one of them is being learned, or
     /// lies on a device with products of its own.
     pub(super) fn new(weight: &Tensor<2>, bias: &Tensor<1>) -> Option<Self> {
-        if weight.is_tracked() || bias.is_tracked() || !fused::stand_for(&weight.device()) {
+        if weight.is_tracked() || bias.is_tracked() || !kinds::stand_for(&weight.device()) {
             return None;
         }
         let [_, inputs] = weight.dims();
@@ -77,7 +77,7 @@ impl FrozenConvolution {
     /// `weight` `[outputs, inputs, 3, 3]` as PyTorch stores it, `bias` `[outputs]`; `None` if one of them is being learned, or
     /// lies on a device with products of its own.
     pub(super) fn new(weight: &Tensor<4>, bias: &Tensor<1>, stride: usize) -> Option<Self> {
-        if weight.is_tracked() || bias.is_tracked() || !fused::stand_for(&weight.device()) {
+        if weight.is_tracked() || bias.is_tracked() || !kinds::stand_for(&weight.device()) {
             return None;
         }
         let [_, inputs, ..] = weight.dims();
@@ -152,7 +152,7 @@ impl FrozenDepthwise {
     /// `weight` `[channels, 1, kernel, kernel]` as PyTorch stores it, `bias` `[channels]`; `None` if one of them is being
     /// learned, or lies on a device with convolutions of its own.
     pub(super) fn new(weight: &Tensor<4>, bias: &Tensor<1>, stride: usize) -> Option<Self> {
-        if weight.is_tracked() || bias.is_tracked() || !fused::stand_for(&weight.device()) {
+        if weight.is_tracked() || bias.is_tracked() || !kinds::stand_for(&weight.device()) {
             return None;
         }
         let [_, _, kernel, _] = weight.dims();

@@ -5,28 +5,23 @@
 //! with frozen weights read these packed, and give no gradient to them.
 
 use std::fmt;
-use std::sync::Arc;
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{Device, Shape, Tensor, TensorData};
+use burn::tensor::{Shape, Tensor, TensorData};
 use burn_flex::FlexTensor;
 
 use super::frozen::{FrozenConvolution, FrozenDepthwise, FrozenMatrix};
+use super::kinds::{Rectify, Seen, stand_for};
 use super::{Activation, composed};
 use contextune_kernel::attention::{self as attention_kernel, Heads, Shared};
 use contextune_kernel::convolution as convolution_kernel;
 use contextune_kernel::depthwise as depthwise_kernel;
 use contextune_kernel::product::{Epilogue, product};
 use contextune_kernel::rows;
-
-/// Whether the operations here stand for this device: they work in the memory of the processor.
-pub(super) fn stand_for(device: &Device) -> bool {
-    device.clone().inner() == Device::flex()
-}
 
 /// (x − mean) / √(variance + ε) · weight + bias over the last axis; `x` `[.., width]`, `weight` and `bias` `[width]`.
 pub(super) fn layer_norm<const D: usize>(
@@ -155,30 +150,6 @@ pub(super) fn attention_below(
         heads,
         seen,
     ))
-}
-
-/// How many keys of its own sequence, from the first on, each query sees, `[B · Tq]`, at least one; `None`: all.
-pub(super) type Seen = Option<Arc<[usize]>>;
-
-/// Whether what is below zero becomes zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rectify {
-    /// It stays.
-    No,
-    /// It becomes zero.
-    Yes,
-    /// It becomes zero, and what is above six becomes six.
-    Six,
-}
-
-impl Rectify {
-    /// What is above it becomes it.
-    fn ceiling(self) -> f32 {
-        match self {
-            Self::No | Self::Yes => f32::INFINITY,
-            Self::Six => depthwise_kernel::CEILING,
-        }
-    }
 }
 
 /// The operations, forward.
@@ -883,6 +854,10 @@ fn laid_out<'a>(
 #[cfg(test)]
 mod tests {
     use super::super::efficientnet;
+    use std::sync::Arc;
+
+    use burn::tensor::Device;
+
     use super::*;
     use burn::tensor::ops::ConvOptions;
     use burn::tensor::{Distribution, activation, module};

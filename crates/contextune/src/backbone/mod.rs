@@ -10,6 +10,7 @@ mod efficientnet;
 mod forest;
 mod frozen;
 mod fused;
+mod kinds;
 mod layout;
 pub mod plain;
 mod positions;

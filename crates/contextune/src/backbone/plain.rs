@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 
-use super::fused::{self, Seen};
+use super::fused;
+use super::kinds::Seen;
 use super::transformer::Block;
 use crate::indices::indices;
 

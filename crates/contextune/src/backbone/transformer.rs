@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, TensorData, activation, module};
 
 use super::frozen::FrozenMatrix;
-use super::fused::Rectify;
+use super::kinds::Rectify;
 use super::{Activation, fused};
 use crate::parameters::ParameterSource;
 

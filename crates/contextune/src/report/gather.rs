@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::context::{LearnedContext, learned_context};
+use super::grounds::Grounds;
 use super::map::Map;
 use super::{ReportError, pictures};
 use crate::data::{Dataset, Input, Split, distinct_names};
@@ -14,7 +15,7 @@ use crate::input::{EncodingWatcher, Examples, InputKind, Views};
 use crate::method::MethodError;
 use crate::method::text::zeroshot;
 use crate::model::Model;
-use crate::run::{self, AnyMeasured, Learned, RunFolder, RunResult, Settings};
+use crate::run::{self, AnyMeasured, Learned, RunResult, Settings};
 use crate::task::{Classify, Measured, Predictor, Task as _, TaskDataset};
 use crate::text::{TEMPLATE, TemplateSet};
 use crate::train::EpochMetrics;
@@ -99,21 +100,6 @@ pub struct Example {
     pub guesses: Vec<(usize, f32)>,
 }
 
-/// What a report is made from.
-#[derive(Clone, Copy, Debug)]
-pub struct Grounds<'a> {
-    /// The run's folder.
-    pub folder: &'a RunFolder,
-    /// The model it was learned with.
-    pub model: &'a Model,
-    /// Its data set, neither sampled nor cut.
-    pub dataset: &'a dyn TaskDataset,
-    /// Where features are kept.
-    pub cache: Option<&'a Path>,
-    /// What the run has just been measured as; absent: it is measured again.
-    pub measured: Option<&'a AnyMeasured>,
-}
-
 impl ClassReport {
     /// Share of right answers.
     pub fn share(&self) -> f64 {
@@ -126,19 +112,8 @@ impl ClassReport {
     }
 }
 
-impl Grounds<'_> {
-    /// Writes the page of the run into its folder.
-    ///
-    /// # Errors
-    /// As [`RunReport::gather`], and a page that cannot be written.
-    pub fn write_page(&self, watcher: &dyn EncodingWatcher) -> Result<PathBuf, ReportError> {
-        let page = RunReport::gather(self, watcher)?.page();
-        Ok(self.folder.write_report(&page)?)
-    }
-}
-
 impl RunReport {
-    /// Measures and collects.
+    /// Measures and collects a run that classifies.
     ///
     /// # Errors
     /// A run that is not finished, and whatever cannot be read.
