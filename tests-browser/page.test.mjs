@@ -163,7 +163,7 @@ pageTest("a picture that is chosen gets the answers of both sides", async (page)
   assertRows(words, known);
   assert.notDeepEqual(learned, words);
   assert.match(await page.locator("#summary").textContent(), /both say|what it learned says/);
-  assert.match(await page.locator("#facts").textContent(), /CoOp.*accuracy.*learned numbers.*prompt/s);
+  assert.match(await page.locator("#facts").textContent(), /CoOp.*accuracy.*trainable parameters.*prompt/s);
   const report = await page.request.get(new URL(await page.getByRole("link", { name: "Report", exact: true }).getAttribute("href"), URL_OF_SERVER).href);
   assert.equal(report.status(), 200);
   await screenshot(page, "try");

@@ -308,7 +308,7 @@ export function makeTry(isShown) {
       chosen.accuracy !== null && [percent(chosen.accuracy), "accuracy"],
       chosen.shots !== null && [chosen.shots, "shots"],
       chosen.classes.length > 0 && [chosen.classes.length, "classes"],
-      chosen.learned_numbers !== null && [chosen.learned_numbers.toLocaleString("en"), "learned numbers"],
+      chosen.learned_numbers !== null && [chosen.learned_numbers.toLocaleString("en"), "trainable parameters"],
       chosen.prompt_bytes !== null && [bytes(chosen.prompt_bytes), "prompt"],
     ];
     const items = facts.filter(Boolean).map(([value, about]) => element("li", {}, element("b", {}, String(value)), element("span", {}, about)));

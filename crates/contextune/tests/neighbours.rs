@@ -21,8 +21,6 @@ use contextune::model::{Model, ModelOptions};
 use contextune::parameters::Parameters;
 use contextune::task::{Classify, Training, TrainingViews};
 
-/// On logits of one prompt computed twice, from features that went through a file.
-const SAME: f64 = 1e-6;
 
 /// A golden file with the model that it was computed on.
 struct Case {

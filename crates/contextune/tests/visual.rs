@@ -478,7 +478,7 @@ fn vision_transformers_of_hugging_face_encode_as_they_do_there() {
         ("hf_deit", Some(7)),
         ("hf_dinov2", None),
     ] {
-        let path = common::golden(folder);
+        let path = golden(folder);
         let model = Model::open(path.to_str(), ModelOptions::default(), &device, |_| ()).unwrap();
         let expected = Golden::open(&format!("{folder}/expected.safetensors"));
         let tower = model.image_tower().unwrap();
