@@ -4,10 +4,11 @@
 //! [`advice`].
 
 use std::error::Error;
+use std::iter;
 
 use contextune::data::DataError;
 use contextune::input::InputError;
-use contextune::method::MethodError;
+use contextune::method::{MethodError, SettingError};
 use contextune::model::ModelError;
 use contextune::report::ReportError;
 use contextune::run::import::ImportError;
@@ -22,13 +23,16 @@ pub fn text(error: &anyhow::Error) -> String {
             text = format!("{text}: {cause}");
         }
     }
-    for error in error.chain() {
-        let mut inner = Some(error);
-        while let Some(error) = inner {
-            text = advice(error)
-                .into_iter()
-                .fold(text, |text, advice| with(text, &advice));
-            inner = wrapped(error);
+    for link in error.chain() {
+        for error in iter::successors(Some(link), |error| wrapped(*error)) {
+            if let Some(setting) = error.downcast_ref::<SettingError>() {
+                // On the command line a setting is the option of its name.
+                let said = setting.to_string();
+                text = text.replacen(&said, &format!("--{said}"), 1);
+            }
+            if let Some(advice) = advice(error) {
+                text = with(text, &advice);
+            }
         }
     }
     text
@@ -174,6 +178,7 @@ fn wrapped<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'sta
     if let Some(error) = error.downcast_ref() {
         return match error {
             MethodError::Model(error) => Some(error),
+            MethodError::Setting(error) => Some(error),
             _ => None,
         };
     }
@@ -207,6 +212,15 @@ mod tests {
             let text = text(&error.context("the run"));
             let count = text.matches("contextune resume runs/photos").count();
             assert_eq!(count, 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_setting_is_the_option_of_its_name() {
+        let setting = SettingError::new("tokens", "is 0; 1 to 4096 is expected");
+        let wrapped = LearnError::from(MethodError::from(setting.clone()));
+        for error in [anyhow!(setting), anyhow!(wrapped)] {
+            assert_eq!(text(&error), "--tokens is 0; 1 to 4096 is expected");
         }
     }
 

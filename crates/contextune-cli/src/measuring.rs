@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use contextune::data::{Dataset, Split, Subset};
 use contextune::evaluate::Accuracy;
 use contextune::model::Model;
-use contextune::run::{self, Learned, Settings};
+use contextune::run::{self, Learned, RunFolder, RunResult, Settings};
 use contextune::task::classify::per_class;
 use contextune::task::{Classify, Measured};
 use serde::Serialize;
@@ -62,7 +62,10 @@ impl MeasurableArguments {
             .into());
         };
         let dataset = examples::open(path, settings.split_seed(), context)?;
-        let dataset = match (self.split, &self.data, settings.measure_on) {
+        // What its result is of: where there was no test split it was measured on val.
+        let own = RunFolder::open(run)?.result::<RunResult>()?;
+        let own = own.map_or(settings.measure_on, |result| result.split);
+        let dataset = match (self.split, &self.data, own) {
             // Few shots leave fewer validation pictures than the data set has, and perhaps others.
             (None, None, Split::Train | Split::Val) => {
                 let asked = Settings {
@@ -75,7 +78,7 @@ impl MeasurableArguments {
         };
         Ok(Measurable {
             path: path.clone(),
-            split: self.split.unwrap_or(settings.measure_on),
+            split: self.split.unwrap_or(own),
             subset,
             dataset,
         })

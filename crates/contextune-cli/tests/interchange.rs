@@ -214,6 +214,28 @@ fn a_finished_classifier_gives_the_logits_of_the_run() {
     failure(1, &export);
 }
 
+/// The page of a prompt for some of the classes shows all of them.
+#[test]
+fn an_import_of_the_base_classes_is_shown_on_these() {
+    let folder = TempDir::new().unwrap();
+    let data = demo_data("icon-demo");
+    let [run, official, again] = ["run", "official", "again"].map(|name| folder.path().join(name));
+    let base = ["--data", text(&data), "--subset", "base"];
+    let train = ["train", "coop", "--shots", "1", "--epochs", "1"];
+    answer(&[&train[..], &base, &["--out", text(&run)]].concat());
+    let export = ["export", text(&run), "--format", "dassl"];
+    answer(&[&export[..], &["--out", text(&official)]].concat());
+    let import = ["import", text(&official), "--position", "end"];
+    answer(&[&import[..], &base, &["--out", text(&again)]].concat());
+    let result = json(&fs::read_to_string(again.join("result.json")).unwrap());
+    let page = fs::read_to_string(again.join("report.html")).unwrap();
+    let classes = result["per_class"].as_object().unwrap();
+    assert_eq!(classes.len(), 9);
+    for class in classes.keys() {
+        assert!(page.contains(class), "{class}");
+    }
+}
+
 #[test]
 fn an_import_without_data_measures_nothing() {
     let folder = TempDir::new().unwrap();

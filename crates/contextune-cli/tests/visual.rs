@@ -81,7 +81,10 @@ fn what_cannot_be_learned_on_the_image_side_says_why() {
     for (line, reason) in [
         ("vpt --tokens 0".to_owned(), "1 to 4096 is expected"),
         ("vpt --depth last-40".into(), "the tower has 5"),
-        ("vpt --location pad --depth deep".into(), "--depth shallow"),
+        (
+            "vpt --location pad --depth deep".into(),
+            "--depth is deep, but prompts made of pixels",
+        ),
         (with("vpt", &classifier), "this model's image tower is none"),
         ("pixel --size 300".into(), "1 to 31 is possible"),
         (
@@ -100,11 +103,11 @@ fn what_cannot_be_learned_on_the_image_side_says_why() {
         ("vpt --project 0".into(), "a width from 1"),
         (
             "vpt --depth first-5-only --pooling prompt".into(),
-            "cannot be pooled",
+            "--pooling reads prompts, and those of first-N-only have left",
         ),
         (
             "vpt --depth last-2-as-published --tokens 64".into(),
-            "use fewer tokens",
+            "puts them in the place of 64 patches: use fewer",
         ),
         (
             "vpt --location pad --dropout 0.1".into(),
@@ -120,7 +123,7 @@ fn what_cannot_be_learned_on_the_image_side_says_why() {
         ("finetune --tune partial-9".into(), "the tower has 5"),
         (
             with("finetune --tune side", &vision),
-            "the side network needs pictures of 63 pixels",
+            "--tune side needs pictures of 63 pixels",
         ),
         (
             format!("finetune --tune side --init {}", text(&classifier)),
@@ -132,7 +135,7 @@ fn what_cannot_be_learned_on_the_image_side_says_why() {
         ),
         (
             "vpt --initial final-class-token --tokens 3".into(),
-            "leave --tokens out",
+            "--tokens is 3, but prompts that begin from class tokens are one for each of the 17 classes",
         ),
     ] {
         let refused = failure(1, &train(&line, &data, &run));

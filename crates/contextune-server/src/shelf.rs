@@ -115,7 +115,7 @@ impl Shelf {
         taught: bool,
         open: &mut OpenModel<'_>,
     ) -> Result<(), ShelfError> {
-        let settings: Settings = RunFolder::open(run)?.settings()?;
+        let settings: Settings = RunFolder::open(run)?.run_settings()?;
         let options = settings.model_options();
         let backbone = self.backbone(settings.model.as_deref(), options, open)?;
         self.add_learned(name, run, taught, &backbone)

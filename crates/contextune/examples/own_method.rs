@@ -75,9 +75,9 @@ impl Method for LowRankContext {
         Needs::FEATURES_AND_WORDS
     }
 
-    fn check(&self, _model: &ModelConfig) -> Result<(), SettingError> {
+    fn check(&self, model: &ModelConfig) -> Result<(), SettingError> {
         match (1..=self.context_length).contains(&self.rank) {
-            true => self.layout().check_length(),
+            true => self.layout().check_length(model),
             false => Err(SettingError::new(
                 "rank",
                 format!("is {}; 1 to {} is possible", self.rank, self.context_length),

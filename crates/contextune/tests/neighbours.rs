@@ -21,7 +21,6 @@ use contextune::model::{Model, ModelOptions};
 use contextune::parameters::Parameters;
 use contextune::task::{Classify, Training, TrainingViews};
 
-
 /// A golden file with the model that it was computed on.
 struct Case {
     golden: Golden,

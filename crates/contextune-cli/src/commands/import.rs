@@ -135,6 +135,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     }
 
     let settings = arguments.settings(&checkpoint, method)?;
+    settings.check_values()?;
     let folder = RunFolder::create(&arguments.out, &settings, arguments.force)?;
     file.write(&folder.prompt_file())?;
     let accuracy = match (&dataset, &measurable) {

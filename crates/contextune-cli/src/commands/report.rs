@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use contextune::data::Dataset;
 use contextune::input::EncodingWatcher;
 use contextune::model::Model;
-use contextune::report::{Grounds, RunReport, compare};
+use contextune::report::{Grounds, ReportError, RunReport, compare};
 use contextune::run::{AnyMeasured, RunFolder};
+use contextune::task::TaskDataset;
 
 use crate::errors;
 use crate::examples;
@@ -32,14 +32,15 @@ pub struct Arguments {
 
 /// Writes the page and prints where it is.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
-    let reports = arguments
-        .runs
-        .iter()
-        .map(|run| gather(run, context))
-        .collect::<Result<Vec<_>>>()?;
-    let page = match &reports[..] {
-        [report] => report.page(),
-        _ => compare(&reports),
+    let watch = Watch::new(context);
+    let page = match &arguments.runs[..] {
+        [run] => with_grounds(run, context, |grounds| grounds.page(&watch))?,
+        runs => {
+            let gather = |run: &PathBuf| {
+                with_grounds(run, context, |grounds| RunReport::gather(grounds, &watch))
+            };
+            compare(&runs.iter().map(gather).collect::<Result<Vec<_>>>()?)
+        }
     };
     let out = match (&arguments.runs[..], arguments.out) {
         (_, Some(out)) => out,
@@ -51,7 +52,12 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn gather(run: &Path, context: &Context) -> Result<RunReport> {
+/// Gives `show` a finished run with its model and data.
+fn with_grounds<T>(
+    run: &Path,
+    context: &Context,
+    show: impl FnOnce(&Grounds<'_>) -> Result<T, ReportError>,
+) -> Result<T> {
     let (learned, model) = learned::open(run, context)?;
     let Some(data) = &learned.settings.data else {
         bail!(
@@ -69,7 +75,7 @@ fn gather(run: &Path, context: &Context) -> Result<RunReport> {
         cache: context.cache.as_deref(),
         measured: None,
     };
-    Ok(RunReport::gather(&grounds, &Watch::new(context))?)
+    Ok(show(&grounds)?)
 }
 
 /// The page of a run that was just finished; without `measured` it is measured again. What keeps the page from being written is
@@ -78,7 +84,7 @@ pub fn write(
     folder: &RunFolder,
     measured: Option<&AnyMeasured>,
     model: &Model,
-    dataset: &Dataset,
+    dataset: &dyn TaskDataset,
     context: &Context,
     watcher: &dyn EncodingWatcher,
 ) -> Option<PathBuf> {

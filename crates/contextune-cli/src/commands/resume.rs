@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use contextune::run::{RunFolder, Settings};
+use contextune::run::RunFolder;
 use toml::{Table, Value};
 
 use super::{pretrain, train};
-use crate::examples;
 use crate::options::{Context, open_model};
 
 /// Go on with a run that was stopped, from its last saved epoch.
@@ -34,7 +33,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     if is_pretraining(&folder.settings()?) {
         return pretrain::train(folder.settings()?, context, |_| Ok(folder));
     }
-    let settings: Settings = folder.settings()?;
+    let settings = folder.run_settings()?;
     if let Some(checkpoint) = &settings.imported {
         return say_imported(&folder, checkpoint, context);
     }
@@ -45,10 +44,13 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         );
     };
     let model = open_model(settings.model.as_deref(), settings.model_options(), context)?;
-    let dataset = examples::open(data, settings.split_seed(), context)?;
+    let dataset = settings.method.open_dataset(data, settings.split_seed())?;
+    for warning in dataset.warnings() {
+        context.screen.warning(warning);
+    }
     train::learn_and_print(
         &settings,
-        &dataset,
+        &*dataset,
         &model,
         &folder,
         context,

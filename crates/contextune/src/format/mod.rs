@@ -8,3 +8,4 @@ mod safetensors;
 
 pub use dassl::{DasslCheckpoint, DasslError, DasslExport, DasslFamily};
 pub use safetensors::{MethodRecord, PromptFile, PromptFileError};
+pub(crate) use safetensors::{RESERVED, TEXT_FEATURES};

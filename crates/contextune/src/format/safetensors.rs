@@ -12,12 +12,14 @@ use crate::files::finite_values;
 use crate::parameters::{ParameterError, Parameters, TensorFileError, read_bounded};
 
 /// Name of the stored class features.
-const TEXT_FEATURES: &str = "text_features";
+pub(crate) const TEXT_FEATURES: &str = "text_features";
 /// Entries of the metadata that are no settings of the method.
 const FORMAT_VERSION: &str = "format_version";
 const METHOD: &str = "method";
 const FINGERPRINT: &str = "fingerprint";
 const CLASS_NAMES: &str = "classnames";
+/// Names that a method's settings cannot have: files keep their own entries under them.
+pub(crate) const RESERVED: [&str; 5] = ["name", METHOD, FORMAT_VERSION, FINGERPRINT, CLASS_NAMES];
 /// What this version writes, and the newest that it reads. Files of 0.1.0 say nothing, which means 0.
 pub const PROMPT_FORMAT: u32 = 1;
 
@@ -40,7 +42,7 @@ pub struct PromptFile {
 /// A method as files keep it: its name, and its settings by name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MethodRecord {
-    /// As on the command line.
+    /// As in the registry.
     pub name: String,
     /// All that is needed to use what it learned.
     pub settings: Map<String, Value>,

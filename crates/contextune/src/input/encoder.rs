@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use super::cache::{FeatureCache, Key};
+use super::cache::{CacheIndex, FeatureCache, Key};
 use super::pipeline::read_ahead;
 use super::reader::PictureReader;
 use super::table::{InputTable, Row};
@@ -39,9 +39,9 @@ pub struct EncodingOptions {
 
 /// Watches pictures being encoded.
 pub trait EncodingWatcher {
-    /// Views done, of all that had to be encoded.
+    /// Called with the views that are there, of all that were asked for; not at all where nothing has to be encoded.
     fn encoded(&self, done: usize, all: usize);
-    /// Something a person should know, such as a picture that was left out.
+    /// Called with what a person should know, such as a picture that was left out.
     fn remark(&self, text: String);
 }
 
@@ -61,6 +61,8 @@ pub struct InputEncoder<'a> {
     /// What is asked for.
     kind: InputKind,
     cache: Option<FeatureCache>,
+    /// What the cache held when it was first asked.
+    index: OnceLock<CacheIndex>,
     options: EncodingOptions,
     /// Pictures that declare more are refused.
     max_pixels: u64,
@@ -87,6 +89,7 @@ impl<'a> InputEncoder<'a> {
             model,
             kind,
             cache,
+            index: OnceLock::new(),
             options,
             max_pixels: DecodeOptions::default().max_pixels,
             tower: OnceLock::new(),
@@ -301,18 +304,19 @@ impl<'a> InputEncoder<'a> {
         };
         let mut skipped: Vec<(PathBuf, ImageError)> = Vec::new();
         let (mut done, mut found, mut is_told) = (0, 0, false);
-        let index = self.cache.as_ref().map(FeatureCache::index);
-        read_ahead(&self.reader(), paths, views, index.as_ref(), |batch| {
+        let cache = self.cache.as_ref();
+        let index = cache.map(|cache| self.index.get_or_init(|| cache.index()));
+        read_ahead(&self.reader(), paths, views, index, |batch| {
             found += batch.found.len();
             for (place, row) in batch.found {
                 progress.rows[place] = Some(Row::Cached(row));
             }
             skipped.extend(batch.skipped);
             // Who waits for nothing but the cache is told nothing.
-            let to_encode = progress.rows.len() - found;
+            let all = progress.rows.len();
             if !batch.decoded.is_empty() {
                 if !is_told {
-                    watcher.encoded(0, to_encode);
+                    watcher.encoded(found, all);
                     is_told = true;
                 }
                 let features = self.tower()?.features(batch.pixels)?;
@@ -323,14 +327,15 @@ impl<'a> InputEncoder<'a> {
                     progress.unwritten.extend(key.map(|key| (place, key)));
                 }
                 progress.write_if_due();
-                watcher.encoded(done, to_encode);
+                watcher.encoded(found + done, all);
             }
             Ok::<_, InputError>(())
         })?;
         progress.write();
         let mut rows = progress.rows;
         if is_told {
-            watcher.encoded(done, done); // what could not be read will not come any more
+            let all = rows.len();
+            watcher.encoded(all, all); // what could not be read will not come any more
         }
         if found > 0
             && let Some(cache) = &self.cache

@@ -36,7 +36,7 @@ pub(super) fn read_ahead<E>(
 ) -> Result<(), E> {
     let (sender, receiver) = mpsc::sync_channel::<Batch>(1);
     std::thread::scope(|scope| {
-        scope.spawn(move || {
+        let reading = scope.spawn(move || {
             let mut pictures = Pictures {
                 reader,
                 paths,
@@ -52,7 +52,11 @@ pub(super) fn read_ahead<E>(
                 }
             }
         });
-        receiver.into_iter().try_for_each(&mut take)
+        let taken = receiver.into_iter().try_for_each(&mut take);
+        match reading.join() {
+            Ok(()) => taken,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     })
 }
 
@@ -94,11 +98,9 @@ impl Pictures<'_> {
         portions
             .par_iter_mut()
             .for_each(|portion| self.read(portion));
-        if let Some(portion) = portions.last_mut()
-            && portion.views.end < count
-        {
-            self.unfinished = portion.opened.take();
-        }
+        self.unfinished = portions
+            .last_mut()
+            .and_then(|portion| portion.opened.take());
         let mut batch = Batch::default();
         for portion in portions {
             batch.found.extend(portion.batch.found);
@@ -124,7 +126,7 @@ impl Pictures<'_> {
                 }
             },
         };
-        portion.opened = Some(match opened {
+        let opened = match opened {
             Some((mut picture, hash)) => match self.views_of(&mut picture, hash, portion) {
                 Ok(()) => Some((picture, hash)),
                 Err(error) => {
@@ -133,7 +135,11 @@ impl Pictures<'_> {
                 }
             },
             None => None,
-        });
+        };
+        // A picture whose views are all done is forgotten at once: a decoded one can take 200 MB.
+        if portion.views.end < self.views.count() {
+            portion.opened = Some(opened);
+        }
     }
 
     fn views_of(
@@ -153,10 +159,9 @@ impl Pictures<'_> {
                 continue;
             }
             let view = picture.view(self.reader, view)?;
-            let pixels = &mut portion.batch.pixels;
-            let start = pixels.len();
-            pixels.resize(start + view.as_bytes().len(), 0.0);
-            view.write_unit_floats(&mut pixels[start..])?;
+            let mut pixels = vec![0.0; view.as_bytes().len()];
+            view.write_unit_floats(&mut pixels)?;
+            portion.batch.pixels.extend(pixels);
             portion.batch.decoded.push((number, key));
         }
         Ok(())

@@ -133,6 +133,9 @@ pub enum MethodError {
     /// The inputs cannot be read.
     #[error(transparent)]
     Input(#[from] InputError),
+    /// Nothing to choose between.
+    #[error("there are no classes to choose between: name them")]
+    NoClasses,
     /// What was learned is for another task.
     #[error("{method} learns to {found}, and {needed} is what is asked for here")]
     OtherTask {

@@ -28,11 +28,13 @@ use crate::task::{Prompt, Task, TrainingViews};
 
 /// A method: its settings, and what it does with them.
 ///
-/// The settings are kept in the run's `run.toml` and in the metadata of its prompt file, under the names of their fields.
+/// The settings are kept in the run's `run.toml` and in the metadata of its prompt file, under the names of their fields; `name`,
+/// `method`, `format_version`, `fingerprint` and `classnames` are names that the files use themselves, and so is `text_features`
+/// among the tensors.
 pub trait Method:
     Serialize + DeserializeOwned + Clone + PartialEq + Debug + Send + Sync + 'static
 {
-    /// The name on the command line and in files, in kebab case.
+    /// The name in the registry and in files, in kebab case.
     const NAME: &'static str;
 
     /// What is learned to be done.

@@ -225,6 +225,17 @@ impl Parameters {
         Ok(())
     }
 
+    /// Replaces every constant by the one of the same name in `others`.
+    pub fn take_constants(&mut self, others: &Self) {
+        for (name, parameter) in &mut self.tensors {
+            if let Some(other) = others.tensors.get(name)
+                && other.constant
+            {
+                *parameter = other.clone();
+            }
+        }
+    }
+
     /// Whether `name` is there and not trained.
     pub fn is_constant(&self, name: &str) -> bool {
         self.tensors

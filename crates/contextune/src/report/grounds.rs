@@ -6,7 +6,7 @@ use super::ReportError;
 use super::gather::RunReport;
 use crate::input::EncodingWatcher;
 use crate::model::Model;
-use crate::run::{AnyMeasured, RunFolder, Settings};
+use crate::run::{AnyMeasured, RunFolder};
 use crate::task::{Classify, Task as _, TaskDataset};
 
 /// Measures a run and writes its page, as HTML.
@@ -36,12 +36,19 @@ impl Grounds<'_> {
     /// Writes the page of the run into its folder.
     ///
     /// # Errors
-    /// A task without a page, whatever cannot be measured, and a page that cannot be written.
+    /// As [`Self::page`], and a page that cannot be written.
     pub fn write_page(&self, watcher: &dyn EncodingWatcher) -> Result<PathBuf, ReportError> {
-        let settings: Settings = self.folder.settings()?;
-        let task = settings.method.task();
+        Ok(self.folder.write_report(&self.page(watcher)?)?)
+    }
+
+    /// Returns the page of the run, as HTML.
+    ///
+    /// # Errors
+    /// A task without a page, and whatever cannot be measured.
+    pub fn page(&self, watcher: &dyn EncodingWatcher) -> Result<String, ReportError> {
+        let task = self.folder.run_settings()?.method.task();
         match PAGES.iter().find(|(name, _)| *name == task) {
-            Some((_, page)) => Ok(self.folder.write_report(&page(self, watcher)?)?),
+            Some((_, page)) => page(self, watcher),
             None => Err(ReportError::NoPage { task }),
         }
     }

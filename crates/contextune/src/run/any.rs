@@ -70,6 +70,12 @@ pub trait ErasedMethod: Any + Debug + Send + Sync {
         watcher: &dyn EncodingWatcher,
     ) -> Result<(), LearnError>;
 
+    /// Checks that a prompt file holds what the method learns with this model.
+    ///
+    /// # Errors
+    /// Settings that do not fit the model, and the first tensor that is not what it should be.
+    fn check_file(&self, model: &Model, file: &PromptFile) -> Result<(), MethodError>;
+
     /// Opens what was learned again, for these classes.
     ///
     /// # Errors
@@ -190,6 +196,10 @@ impl<M: Method> ErasedMethod for Tagged<M> {
         learning::encode_training::<M>(recipe, sampling, encoder, dataset, watcher)
     }
 
+    fn check_file(&self, model: &Model, file: &PromptFile) -> Result<(), MethodError> {
+        learning::check(&self.settings, model, file)
+    }
+
     fn predictor(
         &self,
         model: &Model,
@@ -297,12 +307,6 @@ fn named<T: Task>(predictor: &Predictor<T>, guesses: &[T::Guess]) -> Vec<AnyAnsw
 }
 
 impl AnyPredictor {
-    /// Returns the predictor, if it is of this task.
-    pub fn of<T: Task>(&self) -> Option<&Predictor<T>> {
-        let predictor: &dyn Any = &*self.0;
-        predictor.downcast_ref()
-    }
-
     /// Turns it into a predictor of this task.
     ///
     /// # Errors

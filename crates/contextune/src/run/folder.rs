@@ -173,11 +173,11 @@ impl RunFolder {
         replace_with(&path, text.as_bytes()).map_err(at(&path))
     }
 
-    /// Returns the settings the run was made with, which some run can have.
+    /// Returns the settings of a run that learned a prompt, once they are checked to be some that a run can have.
     ///
     /// # Errors
     /// A file that cannot be read or says what no run can be.
-    pub(super) fn checked_settings(&self) -> Result<Settings, RunError> {
+    pub fn run_settings(&self) -> Result<Settings, RunError> {
         let settings: Settings = self.settings()?;
         let damaged = |error: SettingError| RunError::Damaged {
             path: self.path.join(SETTINGS),

@@ -31,7 +31,7 @@ impl Learned {
     /// No run, no prompt yet, damaged files, a prompt of another method than the settings say.
     pub fn open(run: &Path, device: &Device) -> Result<Self, LearnError> {
         let folder = RunFolder::open(run)?;
-        let settings: Settings = folder.checked_settings()?;
+        let settings: Settings = folder.run_settings()?;
         if !folder.prompt_file().exists() {
             return Err(RunError::Unfinished { path: run.into() }.into());
         }
@@ -57,22 +57,23 @@ impl Learned {
         &self.settings.method
     }
 
-    /// Checks that `model` is the one the prompt was learned with.
+    /// Checks that `model` is the one the prompt was learned with, and that the prompt file holds what its method learns with it.
     ///
     /// # Errors
-    /// Both fingerprints.
+    /// Both fingerprints; the first tensor or setting that is not what it should be.
     pub fn check_model(&self, model: &Model) -> Result<(), LearnError> {
         let found = model.fingerprint()?;
-        match found == self.file.fingerprint {
-            true => Ok(()),
-            false => Err(RunError::OtherModel {
+        if found != self.file.fingerprint {
+            return Err(RunError::OtherModel {
                 path: self.folder.path().into(),
                 learned_with: self.file.fingerprint.clone(),
                 model: self.settings.model.clone(),
                 found,
             }
-            .into()),
+            .into());
         }
+        let checked = self.method().check_file(model, &self.file);
+        checked.map_err(|error| self.in_file(error))
     }
 
     /// Returns the classes it was learned for, K of them.
@@ -99,11 +100,7 @@ impl Learned {
         class_names: &[String],
     ) -> Result<AnyPredictor, LearnError> {
         let predictor = self.method().predictor(model, &self.file, class_names);
-        predictor.map_err(|error| match error {
-            MethodError::Parameters(error) => self.damaged(error.to_string()),
-            MethodError::Setting(error) => self.damaged(error.to_string()),
-            error => error.into(),
-        })
+        predictor.map_err(|error| self.in_file(error))
     }
 
     /// Returns what answers with `class_names`, for one task.
@@ -117,6 +114,15 @@ impl Learned {
     ) -> Result<Predictor<T>, LearnError> {
         let predictor = self.any_predictor(model, class_names)?;
         Ok(predictor.into(self.method())?)
+    }
+
+    /// What is wrong with tensors or settings is wrong with the file.
+    fn in_file(&self, error: MethodError) -> LearnError {
+        match error {
+            MethodError::Parameters(error) => self.damaged(error.to_string()),
+            MethodError::Setting(error) => self.damaged(error.to_string()),
+            error => error.into(),
+        }
     }
 
     fn damaged(&self, problem: String) -> LearnError {

@@ -9,7 +9,7 @@ use super::folder::{RunError, RunFolder};
 use super::memory::available_memory_bytes;
 use super::watcher::RunWatcher;
 use crate::data::{LearnFrom, Sampling, Split};
-use crate::format::{MethodRecord, PromptFile};
+use crate::format::{MethodRecord, PromptFile, RESERVED, TEXT_FEATURES};
 use crate::input::{EncodingWatcher, Examples, InputEncoder, InputError, Views};
 use crate::method::{Initialisation, Lesson, Method, MethodError, Recipe};
 use crate::model::Model;
@@ -139,24 +139,33 @@ pub(super) fn learn<M: Method>(
         .parameters
         .check(&table)
         .map_err(MethodError::from)?;
+    if let Some(taken) = table.iter().find(|tensor| tensor.name == TEXT_FEATURES) {
+        return Err(MethodError::Unwritable {
+            method: M::NAME.to_owned(),
+            problem: format!("the name {} belongs to the prompt file", taken.name),
+        }
+        .into());
+    }
+    let training = Training::new(
+        &*prompt,
+        &train,
+        recipe.views,
+        recipe.batch_size.unwrap_or(usize::MAX),
+        job.sampling.seed,
+        model.device(),
+    );
     let mut state = match folder.state(model.device())? {
-        Some(state) => {
-            let fits = state.check(&beginning.parameters, recipe.fit.epochs);
+        Some(mut state) => {
+            let fits = state.check(&beginning.parameters, recipe.fit.epochs, training.steps());
             fits.map_err(|problem| folder.damaged_state(problem))?;
+            // They are the same in every run of these settings, whatever the file says.
+            state.parameters.take_constants(&beginning.parameters);
             state
         }
         None => TrainingState::new(beginning.parameters),
     };
     let mut seconds = started.elapsed().as_secs_f64();
     if recipe.fit.epochs > 0 {
-        let training = Training::new(
-            &*prompt,
-            &train,
-            recipe.views,
-            recipe.batch_size.unwrap_or(usize::MAX),
-            job.sampling.seed,
-            model.device(),
-        );
         seconds += train_on(&training, job, &mut state)?;
     }
     let started = Instant::now();
@@ -231,10 +240,17 @@ pub(super) fn record<M: Method>(method: &M) -> Result<MethodRecord, LearnError> 
         problem,
     };
     match serde_json::to_value(method) {
-        Ok(serde_json::Value::Object(settings)) => Ok(MethodRecord {
-            name: M::NAME.to_owned(),
-            settings,
-        }),
+        Ok(serde_json::Value::Object(settings)) => {
+            match RESERVED.iter().find(|name| settings.contains_key(**name)) {
+                Some(name) => {
+                    Err(unwritable(format!("the name {name} belongs to the files")).into())
+                }
+                None => Ok(MethodRecord {
+                    name: M::NAME.to_owned(),
+                    settings,
+                }),
+            }
+        }
         Ok(_) => Err(unwritable("they are no table".to_owned()).into()),
         Err(error) => Err(unwritable(error.to_string()).into()),
     }
@@ -397,6 +413,25 @@ impl Observer for Keeper<'_> {
     }
 }
 
+/// Checks that a prompt file holds what `method` learns with this model, before anything is computed with it.
+///
+/// # Errors
+/// Settings that do not fit the model, and the first tensor that is not what it should be.
+pub(super) fn check<M: Method>(
+    method: &M,
+    model: &Model,
+    file: &PromptFile,
+) -> Result<(), MethodError> {
+    method.check(model.config())?;
+    method.needs(model.config()).check(model)?;
+    let classes = match file.class_names.len() {
+        0 => Size::Any('K'), // imported without names
+        classes => Size::Exactly(classes),
+    };
+    file.parameters.check(&method.tensors(model, classes)?)?;
+    check_features(file, model)
+}
+
 /// What was learned, opened again for these classes.
 ///
 /// # Errors
@@ -408,14 +443,10 @@ pub(super) fn predictor<M: Method>(
     file: &PromptFile,
     class_names: &[String],
 ) -> Result<Predictor<M::Task>, MethodError> {
-    method.check(model.config())?;
-    method.needs(model.config()).check(model)?;
-    let classes = match file.class_names.len() {
-        0 => Size::Any('K'), // imported without names
-        classes => Size::Exactly(classes),
-    };
-    file.parameters.check(&method.tensors(model, classes)?)?;
-    check_features(file, model)?;
+    check(method, model, file)?;
+    if <M::Task as Task>::HAS_CLASSES && class_names.is_empty() {
+        return Err(MethodError::NoClasses);
+    }
     let same = file.class_names == class_names;
     if !same && !method.takes_other_classes() {
         return Err(MethodError::OtherClasses {

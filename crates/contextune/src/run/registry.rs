@@ -1,5 +1,6 @@
 //! All methods by name: those of this library, one line each, and those that a program adds with [`register`].
 
+use std::any::TypeId;
 use std::sync::{PoisonError, RwLock};
 
 use serde::{Deserialize, Deserializer};
@@ -52,6 +53,7 @@ static ADDED: RwLock<Vec<Entry>> = RwLock::new(Vec::new());
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     name: &'static str,
+    id: fn() -> TypeId,
     read: fn(Value) -> Result<AnyMethod, serde_json::Error>,
 }
 
@@ -67,6 +69,7 @@ impl Entry {
     const fn of<M: Method>() -> Self {
         Self {
             name: M::NAME,
+            id: TypeId::of::<M>,
             read: |settings| Ok(serde_json::from_value::<M>(settings)?.into()),
         }
     }
@@ -99,7 +102,7 @@ pub fn register<M: Method>() -> Result<(), NameTaken> {
         .chain(&*added)
         .find(|known| known.name == name)
     {
-        Some(known) if std::ptr::fn_addr_eq(known.read, entry.read) => Ok(()),
+        Some(known) if (known.id)() == (entry.id)() => Ok(()),
         Some(_) => Err(NameTaken { name }),
         None => {
             added.push(entry);
@@ -146,10 +149,27 @@ impl AnyMethod {
     }
 }
 
+/// Settings as JSON; the error names one that is not a finite number.
+fn json(settings: toml::Table) -> Result<Map<String, Value>, String> {
+    let entry = |(name, value): (String, toml::Value)| {
+        let value = match value {
+            toml::Value::Float(number) if !number.is_finite() => {
+                return Err(format!("{name} is {number}, not a finite number"));
+            }
+            toml::Value::Table(table) => Value::Object(json(table)?),
+            value => serde_json::to_value(value).map_err(|error| format!("{name}: {error}"))?,
+        };
+        Ok((name, value))
+    };
+    settings.into_iter().map(entry).collect()
+}
+
 impl<'de> Deserialize<'de> for AnyMethod {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error as _;
-        let mut settings = Map::<String, Value>::deserialize(deserializer)?;
+        // JSON has no word for a number that is not finite: it would be taken for a setting that is absent.
+        let settings = toml::Table::deserialize(deserializer)?;
+        let mut settings = json(settings).map_err(D::Error::custom)?;
         match settings.remove("name") {
             Some(Value::String(name)) => Self::read(&name, settings).map_err(D::Error::custom),
             _ => Err(D::Error::missing_field("name")),

@@ -12,7 +12,7 @@ use crate::data::Split;
 /// The result of a run on the split that it is measured on; `result.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunResult {
-    /// Method, as on the command line.
+    /// The method, as in the registry.
     pub method: String,
     /// The split.
     #[serde(default = "super::settings::test_split")]

@@ -35,6 +35,7 @@ pub struct Answer {
 
 impl Task for Classify {
     const NAME: &'static str = "classify";
+    const HAS_CLASSES: bool = true;
 
     type Dataset = Dataset;
     type Target = usize;
@@ -121,6 +122,10 @@ impl TaskDataset for Dataset {
 
     fn has(&self, split: Split) -> bool {
         !self.split(split).is_empty()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.iter().map(ToString::to_string).collect()
     }
 }
 

@@ -1,7 +1,8 @@
 //! What is to be done, between a method and a run: what an example's input and target are, what a prompt makes of them, how
 //! good that is, and what is answered.
 //!
-//! Runs, reports, the server and the command line know a task by [`Task`] alone; [`classify`] is the first one.
+//! Runs, prompt files and the registry of methods know a task by [`Task`] alone; [`classify`] is the first one. What shows answers
+//! to people (pages, the server, some commands) has a part for each task.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -33,6 +34,8 @@ use crate::parameters::ParameterError;
 pub trait Task: Debug + Send + Sync + Sized + 'static {
     /// The name of the task, such as `classify`.
     const NAME: &'static str;
+    /// Whether answers are among named classes.
+    const HAS_CLASSES: bool;
 
     /// Examples in splits, and what they have in common.
     type Dataset: TaskDataset;
@@ -97,6 +100,9 @@ pub trait TaskDataset: Any + Debug + Send + Sync {
 
     /// Tells whether a split holds any examples.
     fn has(&self, split: Split) -> bool;
+
+    /// Returns what its user should know.
+    fn warnings(&self) -> Vec<String>;
 }
 
 /// How good the guesses of a split are.

@@ -139,16 +139,28 @@ impl TrainingState {
 }
 
 impl TrainingState {
-    /// Checks that this is the state of a run of so many `epochs` that began with `beginning`.
+    /// Checks that this is the state of a run of so many `epochs`, of so many steps each, that began with `beginning`.
     ///
     /// # Errors
     /// More epochs done than the run has, or a tensor that is missing, left over, of another shape, constant where it should be
     /// learned or the other way about, or not finite.
-    pub fn check(&self, beginning: &Parameters, epochs: usize) -> Result<(), StateError> {
+    pub fn check(
+        &self,
+        beginning: &Parameters,
+        epochs: usize,
+        steps: usize,
+    ) -> Result<(), StateError> {
         if self.epochs_done > epochs {
             return Err(StateError::TooFar {
                 done: self.epochs_done,
                 epochs,
+            });
+        }
+        let expected = self.epochs_done.saturating_mul(steps);
+        if self.optimizer.steps != expected {
+            return Err(StateError::Steps {
+                done: self.optimizer.steps,
+                expected,
             });
         }
         let mut table = Vec::new();
@@ -166,6 +178,12 @@ impl TrainingState {
         self.parameters.check(&table)?;
         for (name, moment) in self.optimizer.first.iter().chain(&self.optimizer.second) {
             let elements: usize = self.parameters.require_any(name)?.iter().product();
+            if self.parameters.is_constant(name) || !self.optimizer.first.contains_key(name) {
+                return Err(ParameterError::Unexpected {
+                    name: format!("{name}'s moment"),
+                }
+                .into());
+            }
             if moment.dims() != [elements] {
                 return Err(ParameterError::Shape {
                     name: format!("{name}'s moment"),
@@ -190,6 +208,14 @@ pub enum StateError {
         done: usize,
         /// Epochs of the run.
         epochs: usize,
+    },
+    /// Another number of steps is done than the epochs have.
+    #[error("{done} steps are done, but the epochs that are done have {expected}")]
+    Steps {
+        /// Steps done.
+        done: usize,
+        /// Steps of the epochs that are done.
+        expected: usize,
     },
     /// A tensor is constant where it should be learned, or the other way about.
     #[error("the tensor {name} is constant where it should be learned, or the other way about")]
@@ -281,7 +307,7 @@ fn epoch<P: Problem>(
     thread::scope(|scope| {
         // Without room between the threads at most two batches are in memory: one is computed, one is read.
         let (sender, receiver) = mpsc::sync_channel(0);
-        scope.spawn(move || {
+        let reading = scope.spawn(move || {
             for batch in &batches {
                 if sender.send(problem.load(batch)).is_err() {
                     break; // the loop has ended, so has the reason to read on
@@ -322,7 +348,10 @@ fn epoch<P: Problem>(
             observer.step(progress, outcome.loss);
             started = Instant::now();
         }
-        Ok(())
+        match reading.join() {
+            Ok(()) => Ok(()),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     })?;
     state.epochs_done += 1;
     let metrics = EpochMetrics {

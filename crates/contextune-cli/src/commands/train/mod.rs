@@ -17,6 +17,7 @@ use contextune::data::Dataset;
 use contextune::method::RecipeName;
 use contextune::model::Model;
 use contextune::run::{self, LearnError, Outcome, RunFolder, RunResult, Settings};
+use contextune::task::TaskDataset;
 
 use self::common::CommonArguments;
 use self::methods::{ChosenMethod, Setup};
@@ -88,7 +89,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
 /// Learns what `settings` say in the one run that a command is about, writes its page, and prints its result.
 pub fn learn_and_print(
     settings: &Settings,
-    dataset: &Dataset,
+    dataset: &dyn TaskDataset,
     model: &Model,
     folder: &RunFolder,
     context: &Context,
@@ -123,7 +124,7 @@ pub fn settings_of(words: &[String], model: &Model, dataset: &Dataset) -> Result
 /// Learns what `settings` say; `watch` shows the progress.
 pub fn learn(
     settings: &Settings,
-    dataset: &Dataset,
+    dataset: &dyn TaskDataset,
     model: &Model,
     folder: &RunFolder,
     context: &Context,

@@ -24,6 +24,8 @@ use crate::train::{FitSettings, Optimizer, Schedule, StepOutcome};
 
 /// Share of a hidden layer's elements that a step leaves out.
 const DROPOUT: f32 = 0.1;
+/// Layers of a classifier, at most.
+const MOST_LAYERS: usize = 64;
 /// Added to the variance in a batch norm.
 const BATCH_NORM_EPSILON: f32 = 1e-5;
 
@@ -150,7 +152,9 @@ impl Method for FinetuneSettings {
     fn check(&self, model: &ModelConfig) -> Result<(), SettingError> {
         let refuse = |problem| Err(SettingError::new("tune", problem));
         match (self.tuned, &model.image) {
-            (Tuned::Mlp(0 | 1), _) => refuse("mlp-N has at least two layers".to_owned()),
+            (Tuned::Mlp(layers), _) if !(2..=MOST_LAYERS).contains(&layers) => {
+                refuse(format!("mlp-N has 2 to {MOST_LAYERS} layers"))
+            }
             (Tuned::Partial(0), _) => refuse("partial-N has at least one block".to_owned()),
             (Tuned::Partial(blocks), ImageTowerConfig::Vit(vit)) if blocks > vit.layers => {
                 refuse(format!(
@@ -162,7 +166,7 @@ impl Method for FinetuneSettings {
                 if image.image_size() < alexnet::LEAST_SIDE =>
             {
                 refuse(format!(
-                    "side has a network that needs pictures of {} pixels; this model's have {}",
+                    "side needs pictures of {} pixels; this model's have {}",
                     alexnet::LEAST_SIDE,
                     image.image_size()
                 ))

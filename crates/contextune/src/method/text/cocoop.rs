@@ -65,8 +65,8 @@ impl Method for CoCoOpSettings {
         Needs::FEATURES_AND_WORDS
     }
 
-    fn check(&self, _model: &ModelConfig) -> Result<(), SettingError> {
-        self.layout().check_length()
+    fn check(&self, model: &ModelConfig) -> Result<(), SettingError> {
+        self.layout().check_length(model)
     }
 
     fn tensors(&self, model: &Model, classes: Size) -> Result<Vec<ExpectedTensor>, MethodError> {
@@ -78,6 +78,7 @@ impl Method for CoCoOpSettings {
     }
 
     fn begin(&self, lesson: &Lesson<'_, Classify>) -> Result<Beginning<Classify>, MethodError> {
+        let prompt = CoCoOp::of_model(lesson.model, lesson.class_names, self)?;
         let mut parameters = initial_context(lesson, &self.layout())?;
         let mut random = ChaCha8Rng::seed_from_u64(lesson.seed);
         random.set_stream(1); // the context is drawn from stream 0
@@ -100,7 +101,7 @@ impl Method for CoCoOpSettings {
             parameters.insert_data(name, &shape, values, lesson.model.device());
         }
         Ok(Beginning {
-            prompt: Box::new(CoCoOp::of_model(lesson.model, lesson.class_names, self)?),
+            prompt: Box::new(prompt),
             parameters,
         })
     }

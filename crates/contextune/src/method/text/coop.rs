@@ -100,15 +100,18 @@ impl ContextLayout {
         })
     }
 
-    /// Refuses a context without vectors.
+    /// Refuses a context without vectors, and one that no prompt of this model has room for.
     ///
     /// # Errors
     /// The setting `context-length`.
-    pub fn check_length(&self) -> Result<(), SettingError> {
-        match self.length {
-            0 => Err(SettingError::new(
-                "context-length",
-                "is 0; a context has at least one vector",
+    pub fn check_length(&self, model: &ModelConfig) -> Result<(), SettingError> {
+        let refuse = |problem| Err(SettingError::new("context-length", problem));
+        let limit = model.text.as_ref().map(|text| text.context_length);
+        match (self.length, limit) {
+            (0, _) => refuse("is 0; a context has at least one vector".to_owned()),
+            // Start and end of the text take two.
+            (length, Some(limit)) if length.saturating_add(2) > limit => refuse(format!(
+                "is {length}; this model's prompts have {limit} tokens, class name, start and end included"
             )),
             _ => Ok(()),
         }
@@ -233,8 +236,8 @@ impl Method for ContextLayout {
         Needs::FEATURES_AND_WORDS
     }
 
-    fn check(&self, _model: &ModelConfig) -> Result<(), SettingError> {
-        self.check_length()
+    fn check(&self, model: &ModelConfig) -> Result<(), SettingError> {
+        self.check_length(model)
     }
 
     fn tensors(&self, model: &Model, classes: Size) -> Result<Vec<ExpectedTensor>, MethodError> {

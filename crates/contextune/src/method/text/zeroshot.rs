@@ -85,6 +85,7 @@ pub(in crate::method) fn known_or_written(
 ) -> Result<Tensor<2>, MethodError> {
     match known {
         Some(features) => Ok(features),
+        None if class_names.is_empty() => Err(MethodError::NoClasses),
         None => {
             let templates = TemplateSet::new(templates, "the templates")?;
             let (text, tokenizer) = (model.text_tower()?, model.tokenizer()?);
@@ -126,6 +127,9 @@ pub(in crate::method) fn mean_features(
     class_names: &[String],
     templates: &str,
 ) -> Result<Tensor<2>, MethodError> {
+    if class_names.is_empty() {
+        return Err(MethodError::NoClasses);
+    }
     let templates = TemplateSet::new(templates, "the templates")?;
     let (text, tokenizer) = (model.text_tower()?, model.tokenizer()?);
     let features = features(&text, &tokenizer, class_names, &templates)?; // [K·T, D]
