@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use super::text::zeroshot::ZeroShotError;
 use crate::backbone::BackboneError;
 use crate::input::InputError;
 use crate::model::ModelError;
@@ -51,9 +50,6 @@ pub enum MethodError {
     /// A prompt does not fit the tower.
     #[error(transparent)]
     Backbone(#[from] BackboneError),
-    /// The classifier of hand-written words cannot be built.
-    #[error(transparent)]
-    ZeroShot(#[from] ZeroShotError),
     /// A file to begin from cannot be read.
     #[error(transparent)]
     File(#[from] TensorFileError),

@@ -10,6 +10,7 @@ mod error;
 pub mod feature;
 pub mod image;
 mod initial;
+pub mod layout;
 mod needs;
 mod recipe;
 pub mod text;
@@ -19,7 +20,7 @@ pub use initial::Initialisation;
 pub use needs::Needs;
 pub use recipe::{Grid, Recipe, RecipeName};
 
-use self::text::coop::ContextLayout;
+use self::layout::ContextLayout;
 use crate::architecture::ModelConfig;
 use crate::input::Examples;
 use crate::model::Model;

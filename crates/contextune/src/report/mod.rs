@@ -10,6 +10,7 @@ mod gather;
 mod grounds;
 mod map;
 mod page;
+mod pages;
 mod pictures;
 mod sweep;
 

@@ -24,9 +24,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::settings::Settings;
 use crate::files::{bytes_of, finite_values, replace_with};
-use crate::method::SettingError;
 use crate::parameters::{ParameterError, Parameters, elements_of};
 use crate::train::{OptimizerState, TrainingState};
 
@@ -173,20 +171,6 @@ impl RunFolder {
         replace_with(&path, text.as_bytes()).map_err(at(&path))
     }
 
-    /// Returns the settings of a run that learned a prompt, once they are checked to be some that a run can have.
-    ///
-    /// # Errors
-    /// A file that cannot be read or says what no run can be.
-    pub fn run_settings(&self) -> Result<Settings, RunError> {
-        let settings: Settings = self.settings()?;
-        let damaged = |error: SettingError| RunError::Damaged {
-            path: self.path.join(SETTINGS),
-            problem: error.to_string(),
-        };
-        settings.check_values().map_err(damaged)?;
-        Ok(settings)
-    }
-
     /// The settings the run was made with.
     pub fn settings<S: DeserializeOwned>(&self) -> Result<S, RunError> {
         let text = self.settings_text()?;
@@ -309,6 +293,14 @@ impl RunFolder {
         let path = folder.join(STATE);
         let bytes = state_to_bytes(state).map_err(damaged(&path))?;
         replace_with(&path, &bytes).map_err(at(&path))
+    }
+
+    /// What is wrong with the settings.
+    pub(super) fn damaged_settings(&self, problem: impl ToString) -> RunError {
+        RunError::Damaged {
+            path: self.path.join(SETTINGS),
+            problem: problem.to_string(),
+        }
     }
 
     /// What is wrong with the training state.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::any::AnyMethod;
+use super::folder::{RunError, RunFolder};
 use crate::architecture::Activation;
 use crate::data::{LearnFrom, Sampling, Split, Subset};
 use crate::input::EncodingOptions;
@@ -255,6 +256,20 @@ impl Settings {
             honour_exif: self.exif,
             strict: self.strict,
             cache,
+        }
+    }
+}
+
+impl RunFolder {
+    /// Returns the settings of a run that learned a prompt, once they are checked to be some that a run can have.
+    ///
+    /// # Errors
+    /// A file that cannot be read or says what no run can be.
+    pub fn run_settings(&self) -> Result<Settings, RunError> {
+        let settings: Settings = self.settings()?;
+        match settings.check_values() {
+            Ok(()) => Ok(settings),
+            Err(error) => Err(self.damaged_settings(error)),
         }
     }
 }

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::ModelConfig;
-use crate::backbone::{BackboneError, TextTower};
+use crate::backbone::TextTower;
 use crate::method::{Beginning, Lesson, Method, MethodError, Needs, Recipe};
 use crate::model::Model;
 use crate::objective::similarity::normalise;
@@ -89,21 +89,9 @@ pub(in crate::method) fn known_or_written(
         None => {
             let templates = TemplateSet::new(templates, "the templates")?;
             let (text, tokenizer) = (model.text_tower()?, model.tokenizer()?);
-            Ok(classifier(&text, &tokenizer, class_names, &templates)?)
+            classifier(&text, &tokenizer, class_names, &templates)
         }
     }
-}
-
-/// Why a classifier cannot be built.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ZeroShotError {
-    /// A filled template is no valid prompt.
-    #[error(transparent)]
-    Text(#[from] TextError),
-    /// A prompt does not fit the tower.
-    #[error(transparent)]
-    Backbone(#[from] BackboneError),
 }
 
 /// Features of the classes, `[K, D]`, of unit length: each template's feature brought to unit length, averaged over the
@@ -116,7 +104,7 @@ pub fn classifier(
     tokenizer: &Tokenizer,
     class_names: &[String],
     templates: &TemplateSet,
-) -> Result<Tensor<2>, ZeroShotError> {
+) -> Result<Tensor<2>, MethodError> {
     let features = normalise(features(text, tokenizer, class_names, templates)?); // [K·T, D]
     Ok(normalise(mean_over_templates(features, class_names.len())))
 }
@@ -142,7 +130,7 @@ fn features(
     tokenizer: &Tokenizer,
     class_names: &[String],
     templates: &TemplateSet,
-) -> Result<Tensor<2>, ZeroShotError> {
+) -> Result<Tensor<2>, MethodError> {
     let limit = text.config().context_length;
     let prompts = class_names
         .iter()
