@@ -12,7 +12,9 @@ use contextune::method::text::kgcoop::{KgCoOp, KgCoOpSettings};
 use contextune::method::text::prograd::{ProGrad, ProGradSettings};
 use contextune::model::Model;
 use contextune::run::import::Import;
-use contextune::run::{AnyMeasured, AnyMethod, Learned, Learnt, RunFolder, RunResult, Settings};
+use contextune::run::{
+    AnyMeasured, AnyMethod, JobOutcome, Learned, RunFolder, RunResult, Settings,
+};
 use contextune::text::TEMPLATE;
 use serde::Serialize;
 
@@ -165,7 +167,7 @@ fn finish(
     let measures = measured.measures(names);
     let accuracy = measures.accuracy;
     let measured = AnyMeasured::new(measured);
-    let learnt = Learnt {
+    let outcome = JobOutcome {
         split: measurable.split,
         measures,
         unmeasured: None,
@@ -176,7 +178,7 @@ fn finish(
     };
     folder.finish(&RunResult::new(
         &learned.settings,
-        &learnt,
+        &outcome,
         folder.prompt_bytes(),
     ))?;
     let watch = Watch::without_remarks(context);

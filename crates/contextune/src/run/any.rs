@@ -10,7 +10,7 @@ use erased_serde::Serialize as ErasedSerialize;
 use serde::{Serialize, Serializer};
 
 use super::error::LearnError;
-use super::learning::{self, Job, Learnt};
+use super::learning::{self, Job, JobOutcome};
 use crate::architecture::ModelConfig;
 use crate::data::{DataError, Sampling};
 use crate::format::{MethodRecord, PromptFile};
@@ -55,7 +55,7 @@ pub trait ErasedMethod: Any + Debug + Send + Sync {
     ///
     /// # Errors
     /// All of [`LearnError`].
-    fn learn(&self, job: &Job<'_>, dataset: &dyn TaskDataset) -> Result<Learnt, LearnError>;
+    fn learn(&self, job: &Job<'_>, dataset: &dyn TaskDataset) -> Result<JobOutcome, LearnError>;
 
     /// Encodes the training examples that `sampling` asks for in the views of `recipe`.
     ///
@@ -180,7 +180,7 @@ impl<M: Method> ErasedMethod for Tagged<M> {
         Ok(Box::new(<M::Task as Task>::open(path, seed)?))
     }
 
-    fn learn(&self, job: &Job<'_>, dataset: &dyn TaskDataset) -> Result<Learnt, LearnError> {
+    fn learn(&self, job: &Job<'_>, dataset: &dyn TaskDataset) -> Result<JobOutcome, LearnError> {
         learning::learn(&self.settings, job, dataset_of::<M>(dataset)?)
     }
 

@@ -48,7 +48,7 @@ pub struct Job<'a> {
 
 /// What was learned, and how good it is.
 #[derive(Debug)]
-pub struct Learnt {
+pub struct JobOutcome {
     /// The split that it was measured on.
     pub split: Split,
     /// How good it is there.
@@ -89,7 +89,7 @@ pub(super) fn learn<M: Method>(
     method: &M,
     job: &Job<'_>,
     dataset: &<M::Task as Task>::Dataset,
-) -> Result<Learnt, LearnError> {
+) -> Result<JobOutcome, LearnError> {
     let Job {
         model,
         encoder,
@@ -204,7 +204,7 @@ pub(super) fn learn<M: Method>(
             (None, Some(reason))
         }
     };
-    Ok(Learnt {
+    Ok(JobOutcome {
         split,
         measures,
         unmeasured,

@@ -17,7 +17,7 @@ pub use any::{AnyAnswer, AnyMethod, AnyPredictor, ErasedMethod, ErasedPredictor}
 pub use error::LearnError;
 pub use folder::{RunError, RunFolder};
 pub use learned::Learned;
-pub use learning::{AnyMeasured, Job, Learnt};
+pub use learning::{AnyMeasured, Job, JobOutcome};
 pub use memory::{available_memory_bytes, peak_memory_bytes};
 pub use result::RunResult;
 pub use settings::{RUN_FORMAT, Settings};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use super::learning::Learnt;
+use super::learning::JobOutcome;
 use super::memory::peak_memory_bytes;
 use crate::data::Split;
 
@@ -48,21 +48,21 @@ pub struct RunResult {
 
 impl RunResult {
     /// The result of a run of `settings` at this moment; `prompt_bytes` is the size of its file.
-    pub fn new(settings: &Settings, learnt: &Learnt, prompt_bytes: Option<u64>) -> Self {
+    pub fn new(settings: &Settings, outcome: &JobOutcome, prompt_bytes: Option<u64>) -> Self {
         Self {
             method: settings.method.name().to_owned(),
-            split: learnt.split,
-            accuracy: learnt.measures.accuracy,
-            unmeasured: learnt.unmeasured.clone(),
-            per_class: learnt.measures.per_class.clone(),
+            split: outcome.split,
+            accuracy: outcome.measures.accuracy,
+            unmeasured: outcome.unmeasured.clone(),
+            per_class: outcome.measures.per_class.clone(),
             recipe: settings.recipe_name(),
             shots: settings.shots,
             examples: settings.examples,
             seed: settings.seed,
             subset: settings.subset.to_string(),
-            parameters: learnt.parameters,
+            parameters: outcome.parameters,
             prompt_bytes,
-            train_seconds: learnt.seconds,
+            train_seconds: outcome.seconds,
             peak_memory_bytes: peak_memory_bytes(),
         }
     }

@@ -70,12 +70,12 @@ pub fn learn(
         sampling: settings.sampling(),
         measure_on: settings.measure_on,
     };
-    let learnt = settings.method.learn(&job, dataset)?;
-    let result = RunResult::new(settings, &learnt, folder.prompt_bytes());
+    let outcome = settings.method.learn(&job, dataset)?;
+    let result = RunResult::new(settings, &outcome, folder.prompt_bytes());
     folder.finish(&result)?;
     Ok(Outcome {
         result,
-        measured: learnt.measured,
+        measured: outcome.measured,
     })
 }
 
