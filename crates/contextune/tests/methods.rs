@@ -488,6 +488,10 @@ fn damaged_prompts_of_every_method_are_refused_by_name() {
                 continue;
             }
             for value in ["-1", "1000000000000", "[]", ""] {
+                // Imported prompts may have no class names.
+                if key == "classnames" && value == "[]" {
+                    continue;
+                }
                 let mut damaged = stored.clone();
                 damaged.metadata.insert(key.clone(), value.into());
                 damaged.write(&file);
