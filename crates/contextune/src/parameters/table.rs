@@ -57,18 +57,30 @@ impl Parameters {
     /// # Errors
     /// The first tensor that is missing, of another shape, not finite, or not in the table.
     pub fn check(&self, table: &[ExpectedTensor]) -> Result<(), ParameterError> {
-        let mut sizes = BTreeMap::new();
+        // The size behind each letter, and the tensor that decides it.
+        let mut decided: BTreeMap<char, (usize, &str)> = BTreeMap::new();
         for ExpectedTensor { name, shape } in table {
             let found = self.require_any(name)?;
             let fits = found.len() == shape.len()
                 && found.iter().zip(shape).all(|(&found, size)| match *size {
                     Size::Exactly(size) => found == size,
                     Size::Any(letter) => {
-                        found > 0 && *sizes.entry(letter).or_insert(found) == found
+                        found > 0 && decided.entry(letter).or_insert((found, name)).0 == found
                     }
                 });
             if !fits {
-                let sizes: Vec<String> = shape.iter().map(ToString::to_string).collect();
+                let sizes: Vec<String> = shape
+                    .iter()
+                    .map(|size| match size {
+                        Size::Any(letter) => match decided.get(letter) {
+                            Some((size, other)) if other != name => {
+                                format!("{size} as in {other}")
+                            }
+                            _ => size.to_string(),
+                        },
+                        Size::Exactly(_) => size.to_string(),
+                    })
+                    .collect();
                 return Err(ParameterError::Shape {
                     name: name.to_string(),
                     found: found.to_vec(),
@@ -110,7 +122,8 @@ mod tests {
         filled("values", &[5, 2], &mut parameters);
         assert!(matches!(
             parameters.check(&table),
-            Err(ParameterError::Shape { name, .. }) if name == "values"
+            Err(ParameterError::Shape { name, expected, .. })
+                if name == "values" && expected == "[4 as in keys, 2]"
         ));
         filled("values", &[4, 2], &mut parameters);
         assert!(parameters.check(&table).is_ok());
