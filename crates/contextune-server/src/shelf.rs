@@ -172,7 +172,10 @@ impl Shelf {
         // The first entry answers unless another is asked for, so a lesson must not become the first.
         let place = match taught {
             true => entries.len(),
-            false => entries.partition_point(|other| other.learned.is_some()),
+            false => entries.partition_point(|other| {
+                let run = other.learned.as_ref();
+                run.is_some_and(|run| !run.taught)
+            }),
         };
         entries.insert(place, Arc::new(entry));
         Ok(())
