@@ -184,7 +184,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let learned = Learned::open(&path, &device)?;
     learned.check_model(&model)?;
     let predictor = learned.any_predictor(&model, learned.class_names()?)?;
-    let picture = dataset.root.join("images/bear/00031.png");
+    let picture = dataset.root.join("bear/00031.png");
     let (_, inputs) = encoder.pictures(&[picture], &())?;
     for answer in predictor.all_answers(&inputs, 3)? {
         println!("a bear: {answer}");
