@@ -6,12 +6,10 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::source::{OnPixels, Prompted, Source, Target, framed, on_canvas};
-use crate::architecture::ModelConfig;
-use crate::method::{Beginning, Lesson, Method, MethodError, Needs, Recipe, SettingError};
-use crate::model::Model;
-use crate::parameters::{ExpectedTensor, Initial, Parameters, Size};
-use crate::task::{Batch, Classify, Prompt, PromptError, TrainingViews};
+use super::source::{OnPixels, Source, Target, framed, on_canvas};
+use crate::method::{Recipe, SettingError};
+use crate::parameters::{Initial, Parameters};
+use crate::task::{Batch, Classify, PromptError, TrainingViews};
 use crate::train::{FitSettings, Optimizer, Schedule, StepOutcome};
 
 /// Official names of the parameters.
@@ -51,6 +49,10 @@ pub enum Place {
 }
 
 impl OnPixels for PixelSettings {
+    const NAME: &'static str = "pixel";
+
+    const MARGIN: bool = true;
+
     fn target(&self) -> &Target {
         &self.target
     }
@@ -144,41 +146,9 @@ impl OnPixels for PixelSettings {
             false => outcome,
         })
     }
-}
-
-impl Method for PixelSettings {
-    const NAME: &'static str = "pixel";
-
-    type Task = Classify;
-
-    fn needs(&self, model: &ModelConfig) -> Needs {
-        self.target.needs(self.side(model.image.image_size()), true)
-    }
-
-    fn check(&self, model: &ModelConfig) -> Result<(), SettingError> {
-        self.fits(model.image.image_size())
-    }
-
-    fn tensors(&self, model: &Model, classes: Size) -> Result<Vec<ExpectedTensor>, MethodError> {
-        Ok(Prompted::tensors(self, model.config(), classes))
-    }
-
-    fn begin(&self, lesson: &Lesson<'_, Classify>) -> Result<Beginning<Classify>, MethodError> {
-        Prompted::begin(self, lesson)
-    }
-
-    fn open(
-        &self,
-        model: &Model,
-        class_names: &[String],
-        parameters: &Parameters,
-        stored: Option<Tensor<2>>,
-    ) -> Result<Box<dyn Prompt<Classify>>, MethodError> {
-        Prompted::open(self, model, class_names, parameters, stored)
-    }
 
     /// `main_clip.py` of hjbahng/visual_prompting: 256 pictures a step, 1,000 epochs at the rate 40.
-    fn published(&self, _shots: Option<usize>) -> Recipe {
+    fn published(&self) -> Recipe {
         Recipe {
             batch_size: Some(256),
             least_area: 8,
@@ -196,7 +166,7 @@ impl Method for PixelSettings {
     }
 
     /// Adam, which needs no warm-up; chosen on one seed of two tasks of the icon benchmark.
-    fn fast(&self, _shots: Option<usize>) -> Recipe {
+    fn fast(&self) -> Recipe {
         Recipe {
             batch_size: Some(32),
             fit: FitSettings {
@@ -205,11 +175,7 @@ impl Method for PixelSettings {
                 optimizer: Optimizer::ADAM,
                 schedule: Schedule::Cosine,
             },
-            ..self.published(None)
+            ..self.published()
         }
-    }
-
-    fn takes_other_classes(&self) -> bool {
-        matches!(self.target, Target::Words { .. })
     }
 }

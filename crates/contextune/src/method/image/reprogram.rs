@@ -8,12 +8,10 @@ use burn::tensor::Tensor;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::source::{OnPixels, Prompted, Source, Target, on_canvas};
-use crate::architecture::ModelConfig;
-use crate::method::{Beginning, Lesson, Method, MethodError, Needs, Recipe, SettingError};
-use crate::model::Model;
-use crate::parameters::{ExpectedTensor, Initial, Parameters, Size};
-use crate::task::{Batch, Classify, Prompt, PromptError, Task, TrainingViews};
+use super::source::{OnPixels, Source, Target, on_canvas};
+use crate::method::{Recipe, SettingError};
+use crate::parameters::{Initial, Parameters};
+use crate::task::{Batch, Classify, PromptError, Task, TrainingViews};
 use crate::train::{FitSettings, Optimizer, Schedule, StepOutcome};
 
 /// Name of W, `[1, 3, size, size]`.
@@ -31,6 +29,11 @@ pub struct ReprogramSettings {
 }
 
 impl OnPixels for ReprogramSettings {
+    const NAME: &'static str = "reprogram";
+
+    // All of the small picture is the task.
+    const MARGIN: bool = false;
+
     fn target(&self) -> &Target {
         &self.target
     }
@@ -40,6 +43,12 @@ impl OnPixels for ReprogramSettings {
     }
 
     fn fits(&self, image_size: usize) -> Result<(), SettingError> {
+        if !(self.penalty >= 0.0 && self.penalty.is_finite()) {
+            return Err(SettingError::new(
+                "penalty",
+                format!("is {}; a number from 0 on is needed", self.penalty),
+            ));
+        }
         match (1..image_size).contains(&self.side) {
             true => Ok(()),
             false => Err(SettingError::new(
@@ -88,48 +97,9 @@ impl OnPixels for ReprogramSettings {
         let loss = Classify::loss(logits, &batch.targets) + penalty;
         Ok(batch.backward(loss, leaves, correct))
     }
-}
-
-impl Method for ReprogramSettings {
-    const NAME: &'static str = "reprogram";
-
-    type Task = Classify;
-
-    fn needs(&self, _model: &ModelConfig) -> Needs {
-        // All of the small picture is the task.
-        self.target.needs(self.side, false)
-    }
-
-    fn check(&self, model: &ModelConfig) -> Result<(), SettingError> {
-        if !(self.penalty >= 0.0 && self.penalty.is_finite()) {
-            return Err(SettingError::new(
-                "penalty",
-                format!("is {}; a number from 0 on is needed", self.penalty),
-            ));
-        }
-        self.fits(model.image.image_size())
-    }
-
-    fn tensors(&self, model: &Model, classes: Size) -> Result<Vec<ExpectedTensor>, MethodError> {
-        Ok(Prompted::tensors(self, model.config(), classes))
-    }
-
-    fn begin(&self, lesson: &Lesson<'_, Classify>) -> Result<Beginning<Classify>, MethodError> {
-        Prompted::begin(self, lesson)
-    }
-
-    fn open(
-        &self,
-        model: &Model,
-        class_names: &[String],
-        parameters: &Parameters,
-        stored: Option<Tensor<2>>,
-    ) -> Result<Box<dyn Prompt<Classify>>, MethodError> {
-        Prompted::open(self, model, class_names, parameters, stored)
-    }
 
     /// Adam at 0.05 (Elsayed et al. 2018, appendix A); the number of epochs is not published.
-    fn published(&self, _shots: Option<usize>) -> Recipe {
+    fn published(&self) -> Recipe {
         Recipe {
             batch_size: Some(50),
             least_area: 8,
@@ -143,8 +113,8 @@ impl Method for ReprogramSettings {
         }
     }
 
-    fn fast(&self, _shots: Option<usize>) -> Recipe {
-        let published = self.published(None);
+    fn fast(&self) -> Recipe {
+        let published = self.published();
         Recipe {
             batch_size: Some(32),
             fit: FitSettings {
@@ -153,9 +123,5 @@ impl Method for ReprogramSettings {
             },
             ..published
         }
-    }
-
-    fn takes_other_classes(&self) -> bool {
-        matches!(self.target, Target::Words { .. })
     }
 }

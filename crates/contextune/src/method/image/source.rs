@@ -5,15 +5,16 @@ use std::fmt::Debug;
 use burn::tensor::{Device, Int, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::ModelConfig;
 use crate::backbone::{ImageTower, PixelNormalisation};
 use crate::evaluate::largest;
 use crate::indices::indices;
-use crate::input::{Examples, Inputs, PICTURES_AT_ONCE};
+use crate::input::{Examples, InputKind, Inputs, PICTURES_AT_ONCE};
 use crate::method::text::zeroshot::known_or_written;
-use crate::method::{Beginning, Lesson, MethodError, Needs, SettingError};
+use crate::method::{Beginning, Lesson, Method, MethodError, Needs, Recipe, SettingError};
 use crate::model::Model;
 use crate::objective::label_map::{self, LabelMapping};
 use crate::objective::{linear_head, similarity};
@@ -44,7 +45,7 @@ impl Target {
     /// Returns what a method with these outputs needs of a model, given pixels of a square with this side.
     pub fn needs(&self, side: usize, margin: bool) -> Needs {
         let mut needs = Needs::pixels(side);
-        needs.input = crate::input::InputKind::Pixels { side, margin };
+        needs.input = InputKind::Pixels { side, margin };
         match self {
             Self::Words { .. } => needs.text_tower = true,
             Self::Labels { .. } => needs.pretrained_labels = true,
@@ -260,8 +261,16 @@ impl Source {
     }
 }
 
-/// Pixels that are learned: settings that say what of a picture the frozen model sees.
-pub trait OnPixels: Clone + Debug + Send + Sync + 'static {
+/// Pixels that are learned: settings that say what of a picture the frozen model sees. That makes them a [`Method`].
+pub trait OnPixels:
+    Serialize + DeserializeOwned + Clone + PartialEq + Debug + Send + Sync + 'static
+{
+    /// [`Method::NAME`].
+    const NAME: &'static str;
+
+    /// Whether [`InputKind::Pixels`] have a margin.
+    const MARGIN: bool;
+
     /// What the model's outputs mean.
     fn target(&self) -> &Target;
 
@@ -296,6 +305,77 @@ pub trait OnPixels: Clone + Debug + Send + Sync + 'static {
     ) -> Result<StepOutcome, PromptError> {
         Ok(batch.outcome(logits, leaves))
     }
+
+    /// [`Method::published`].
+    fn published(&self) -> Recipe;
+
+    /// [`Method::fast`].
+    fn fast(&self) -> Recipe;
+}
+
+impl<P: OnPixels> Method for P {
+    const NAME: &'static str = <P as OnPixels>::NAME;
+
+    type Task = Classify;
+
+    fn needs(&self, model: &ModelConfig) -> Needs {
+        let side = self.side(model.image.image_size());
+        self.target().needs(side, P::MARGIN)
+    }
+
+    fn check(&self, model: &ModelConfig) -> Result<(), SettingError> {
+        self.fits(model.image.image_size())
+    }
+
+    fn tensors(&self, model: &Model, classes: Size) -> Result<Vec<ExpectedTensor>, MethodError> {
+        let own = self.parameters(model.config().image.image_size());
+        let mut table: Vec<ExpectedTensor> = own
+            .into_iter()
+            .map(|(name, shape, _)| ExpectedTensor::new(name, &shape))
+            .collect();
+        if matches!(self.target(), Target::Labels { .. }) {
+            table.push(ExpectedTensor::sized(LABEL_MAP, &[classes]));
+        }
+        Ok(table)
+    }
+
+    fn begin(&self, lesson: &Lesson<'_, Classify>) -> Result<Beginning<Classify>, MethodError> {
+        let target = self.target();
+        let source = Source::of_model(lesson.model, lesson.class_names, target, None)?;
+        let prompt = Prompted::new(self, source)?;
+        let mut parameters = prompt.initial_parameters(lesson.seed);
+        let seen = |parameters: &Parameters, pixels| prompt.seen(parameters, pixels);
+        prompt.source.begin(target, lesson, &mut parameters, seen)?;
+        Ok(Beginning {
+            prompt: Box::new(prompt),
+            parameters,
+        })
+    }
+
+    fn open(
+        &self,
+        model: &Model,
+        class_names: &[String],
+        parameters: &Parameters,
+        stored: Option<Tensor<2>>,
+    ) -> Result<Box<dyn Prompt<Classify>>, MethodError> {
+        let source = Source::of_model(model, class_names, self.target(), stored)?;
+        let prompt = Prompted::new(self, source)?;
+        prompt.source.check(parameters, class_names.len())?;
+        Ok(Box::new(prompt))
+    }
+
+    fn published(&self, _shots: Option<usize>) -> Recipe {
+        OnPixels::published(self)
+    }
+
+    fn fast(&self, _shots: Option<usize>) -> Recipe {
+        OnPixels::fast(self)
+    }
+
+    fn takes_other_classes(&self) -> bool {
+        matches!(self.target(), Target::Words { .. })
+    }
 }
 
 /// A frozen model that sees pictures with learned pixels on them.
@@ -328,50 +408,6 @@ impl<P: OnPixels> Prompted<P> {
             parameters.insert_data(name, &shape, values, &device);
         }
         parameters
-    }
-
-    /// [`Method::begin`](crate::method::Method::begin) of all that learns pixels.
-    pub(super) fn begin(
-        pixels: &P,
-        lesson: &Lesson<'_, Classify>,
-    ) -> Result<Beginning<Classify>, MethodError> {
-        let target = pixels.target();
-        let source = Source::of_model(lesson.model, lesson.class_names, target, None)?;
-        let prompt = Self::new(pixels, source)?;
-        let mut parameters = prompt.initial_parameters(lesson.seed);
-        let seen = |parameters: &Parameters, pixels| prompt.seen(parameters, pixels);
-        prompt.source.begin(target, lesson, &mut parameters, seen)?;
-        Ok(Beginning {
-            prompt: Box::new(prompt),
-            parameters,
-        })
-    }
-
-    /// [`Method::tensors`](crate::method::Method::tensors) of all that learns pixels.
-    pub(super) fn tensors(pixels: &P, model: &ModelConfig, classes: Size) -> Vec<ExpectedTensor> {
-        let own = pixels.parameters(model.image.image_size());
-        let mut table: Vec<ExpectedTensor> = own
-            .into_iter()
-            .map(|(name, shape, _)| ExpectedTensor::new(name, &shape))
-            .collect();
-        if matches!(pixels.target(), Target::Labels { .. }) {
-            table.push(ExpectedTensor::sized(LABEL_MAP, &[classes]));
-        }
-        table
-    }
-
-    /// [`Method::open`](crate::method::Method::open) of all that learns pixels.
-    pub(super) fn open(
-        pixels: &P,
-        model: &Model,
-        class_names: &[String],
-        parameters: &Parameters,
-        words: Option<Tensor<2>>,
-    ) -> Result<Box<dyn Prompt<Classify>>, MethodError> {
-        let source = Source::of_model(model, class_names, pixels.target(), words)?;
-        let prompt = Self::new(pixels, source)?;
-        prompt.source.check(parameters, class_names.len())?;
-        Ok(Box::new(prompt))
     }
 
     /// What the tower sees when nothing is learned. What is random then follows from a fixed seed, so that a picture always
