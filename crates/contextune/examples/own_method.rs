@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use contextune::architecture::ModelConfig;
 use contextune::burn::tensor::{Device, Tensor};
 use contextune::data;
-use contextune::input::Inputs;
 use contextune::method::text::coop::{CONTEXT, CoOp, ContextLayout, Position};
 use contextune::method::{
     Beginning, Lesson, Method, MethodError, Needs, Recipe, RecipeName, SettingError,
@@ -22,7 +21,7 @@ use contextune::method::{
 use contextune::model::{Model, ModelOptions};
 use contextune::parameters::{ExpectedTensor, Initial, Parameters, Size};
 use contextune::run::{self, Learned, RunFolder, Settings, registry};
-use contextune::task::{ClassFeatures, Classify, Prompt, PromptError};
+use contextune::task::{ClassFeatures, Classify, LearnedClassifier, Prompt, PromptError};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -132,26 +131,13 @@ struct LowRankPrompt {
     coop: CoOp,
 }
 
-impl LowRankPrompt {
-    fn classes(&self, parameters: &Parameters) -> Result<ClassFeatures, PromptError> {
+impl LearnedClassifier for LowRankPrompt {
+    fn classifier(&self, parameters: &Parameters) -> Result<ClassFeatures, PromptError> {
         let [a, b] = FACTORS.map(|name| parameters.get::<2>(name));
         let mut context = Parameters::default();
         context.insert(CONTEXT, a?.matmul(b?)); // [M, d]
         let features = self.coop.text_features(&context)?; // [K, D]
         Ok(ClassFeatures::new(features, self.coop.logit_scale()))
-    }
-}
-
-impl Prompt<Classify> for LowRankPrompt {
-    fn forward(&self, parameters: &Parameters, inputs: &Inputs) -> Result<Tensor<2>, PromptError> {
-        Ok(self.classes(parameters)?.classify(inputs.features()?))
-    }
-
-    fn class_features(
-        &self,
-        parameters: &Parameters,
-    ) -> Result<Option<ClassFeatures>, PromptError> {
-        self.classes(parameters).map(Some)
     }
 }
 

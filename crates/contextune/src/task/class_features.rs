@@ -1,5 +1,7 @@
 //! Classes whose features are known: what every method comes to whose class features do not depend on the picture.
 
+use std::fmt::Debug;
+
 use burn::tensor::Tensor;
 
 use super::{Classify, Prompt, PromptError};
@@ -45,5 +47,35 @@ impl Prompt<Classify> for ClassFeatures {
         _parameters: &Parameters,
     ) -> Result<Option<ClassFeatures>, PromptError> {
         Ok(Some(self.clone()))
+    }
+}
+
+/// A prompt that comes to features of the classes, the same for every picture. That makes it a [`Prompt`], whose features are
+/// computed once when nothing is learned any more.
+pub trait LearnedClassifier: Debug + Send + Sync {
+    /// Returns the features of the classes.
+    ///
+    /// # Errors
+    /// Parameters that are missing or have another shape.
+    fn classifier(&self, parameters: &Parameters) -> Result<ClassFeatures, PromptError>;
+}
+
+impl<C: LearnedClassifier> Prompt<Classify> for C {
+    fn forward(&self, parameters: &Parameters, inputs: &Inputs) -> Result<Tensor<2>, PromptError> {
+        Ok(self.classifier(parameters)?.classify(inputs.features()?))
+    }
+
+    fn ready(
+        &self,
+        parameters: &Parameters,
+    ) -> Result<Option<Box<dyn Prompt<Classify>>>, PromptError> {
+        Ok(Some(Box::new(self.classifier(parameters)?)))
+    }
+
+    fn class_features(
+        &self,
+        parameters: &Parameters,
+    ) -> Result<Option<ClassFeatures>, PromptError> {
+        self.classifier(parameters).map(Some)
     }
 }

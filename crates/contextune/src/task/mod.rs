@@ -19,7 +19,7 @@ mod predictor;
 mod prompt;
 mod training;
 
-pub use class_features::ClassFeatures;
+pub use class_features::{ClassFeatures, LearnedClassifier};
 pub use classify::Classify;
 pub use measured::{MeasureError, Measured};
 pub use predictor::Predictor;

@@ -5,12 +5,11 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::ModelConfig;
-use crate::input::Inputs;
 use crate::method::text::zeroshot::mean_features;
 use crate::method::{Beginning, Lesson, Method, MethodError, Needs, Recipe, SettingError};
 use crate::model::Model;
 use crate::parameters::{ExpectedTensor, Parameters, Size};
-use crate::task::{ClassFeatures, Classify, Prompt, PromptError, TrainingViews};
+use crate::task::{ClassFeatures, Classify, LearnedClassifier, Prompt, PromptError, TrainingViews};
 use crate::train::{FitSettings, Optimizer, Schedule};
 
 /// The official name of the residuals x, `[K, D]`.
@@ -120,30 +119,10 @@ struct TaskRes {
     logit_scale: Tensor<1>,
 }
 
-impl TaskRes {
+impl LearnedClassifier for TaskRes {
     fn classifier(&self, parameters: &Parameters) -> Result<ClassFeatures, PromptError> {
         let base = parameters.get::<2>(BASE)?;
         let features = base + parameters.get::<2>(RESIDUALS)? * self.residual_scale; // [K, D]
         Ok(ClassFeatures::new(features, self.logit_scale.clone()))
-    }
-}
-
-impl Prompt<Classify> for TaskRes {
-    fn forward(&self, parameters: &Parameters, inputs: &Inputs) -> Result<Tensor<2>, PromptError> {
-        Ok(self.classifier(parameters)?.classify(inputs.features()?))
-    }
-
-    fn ready(
-        &self,
-        parameters: &Parameters,
-    ) -> Result<Option<Box<dyn Prompt<Classify>>>, PromptError> {
-        Ok(Some(Box::new(self.classifier(parameters)?)))
-    }
-
-    fn class_features(
-        &self,
-        parameters: &Parameters,
-    ) -> Result<Option<ClassFeatures>, PromptError> {
-        self.classifier(parameters).map(Some)
     }
 }

@@ -6,12 +6,11 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::ModelConfig;
-use crate::input::Inputs;
 use crate::method::text::zeroshot::mean_features;
 use crate::method::{Beginning, Lesson, Method, MethodError, Needs, Recipe};
 use crate::model::Model;
 use crate::parameters::{ExpectedTensor, Parameters, Size};
-use crate::task::{ClassFeatures, Classify, Prompt, PromptError, TrainingViews};
+use crate::task::{ClassFeatures, Classify, LearnedClassifier, Prompt, PromptError, TrainingViews};
 
 const TRANSFORM: &str = "text_transform.weight";
 const BIAS: &str = "text_bias";
@@ -118,7 +117,7 @@ struct TunedText<const TRANSFORMS: bool> {
     logit_scale: Tensor<1>,
 }
 
-impl<const TRANSFORMS: bool> TunedText<TRANSFORMS> {
+impl<const TRANSFORMS: bool> LearnedClassifier for TunedText<TRANSFORMS> {
     fn classifier(&self, parameters: &Parameters) -> Result<ClassFeatures, PromptError> {
         let words = self.words.clone();
         let features = match TRANSFORMS {
@@ -126,25 +125,5 @@ impl<const TRANSFORMS: bool> TunedText<TRANSFORMS> {
             false => words + parameters.get::<1>(BIAS)?.unsqueeze(),
         }; // [K, D]
         Ok(ClassFeatures::new(features, self.logit_scale.clone()))
-    }
-}
-
-impl<const TRANSFORMS: bool> Prompt<Classify> for TunedText<TRANSFORMS> {
-    fn forward(&self, parameters: &Parameters, inputs: &Inputs) -> Result<Tensor<2>, PromptError> {
-        Ok(self.classifier(parameters)?.classify(inputs.features()?))
-    }
-
-    fn ready(
-        &self,
-        parameters: &Parameters,
-    ) -> Result<Option<Box<dyn Prompt<Classify>>>, PromptError> {
-        Ok(Some(Box::new(self.classifier(parameters)?)))
-    }
-
-    fn class_features(
-        &self,
-        parameters: &Parameters,
-    ) -> Result<Option<ClassFeatures>, PromptError> {
-        self.classifier(parameters).map(Some)
     }
 }

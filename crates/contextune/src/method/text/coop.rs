@@ -10,13 +10,12 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::architecture::ModelConfig;
 use crate::backbone::{BackboneError, PreparedPrompts, PromptLayout, Row, TextTower};
-use crate::input::Inputs;
 use crate::method::{
     Beginning, Initialisation, Lesson, Method, MethodError, Needs, Recipe, SettingError,
 };
 use crate::model::Model;
 use crate::parameters::{ExpectedTensor, Initial, Parameters, Size, read_tensor};
-use crate::task::{ClassFeatures, Classify, Prompt, PromptError, Task};
+use crate::task::{ClassFeatures, Classify, LearnedClassifier, Prompt, PromptError, Task};
 use crate::text::{Overlong, TextError, Tokenizer, class_words};
 
 /// Standard deviation of randomly initialised context vectors.
@@ -262,11 +261,6 @@ impl CoOp {
         };
         Ok(self.text.encode(&self.prompts, Some(context)))
     }
-
-    fn classifier(&self, parameters: &Parameters) -> Result<ClassFeatures, PromptError> {
-        let features = self.text_features(parameters)?; // [K, D]
-        Ok(ClassFeatures::new(features, self.logit_scale()))
-    }
 }
 
 /// One prompt for each class; a context that all share stands once.
@@ -312,22 +306,9 @@ pub(super) fn prompt_rows(
     [tokens(start), middle, tokens(end)].concat()
 }
 
-impl Prompt<Classify> for CoOp {
-    fn forward(&self, parameters: &Parameters, inputs: &Inputs) -> Result<Tensor<2>, PromptError> {
-        Ok(self.classifier(parameters)?.classify(inputs.features()?))
-    }
-
-    fn ready(
-        &self,
-        parameters: &Parameters,
-    ) -> Result<Option<Box<dyn Prompt<Classify>>>, PromptError> {
-        Ok(Some(Box::new(self.classifier(parameters)?)))
-    }
-
-    fn class_features(
-        &self,
-        parameters: &Parameters,
-    ) -> Result<Option<ClassFeatures>, PromptError> {
-        self.classifier(parameters).map(Some)
+impl LearnedClassifier for CoOp {
+    fn classifier(&self, parameters: &Parameters) -> Result<ClassFeatures, PromptError> {
+        let features = self.text_features(parameters)?; // [K, D]
+        Ok(ClassFeatures::new(features, self.logit_scale()))
     }
 }
