@@ -27,6 +27,17 @@ impl SettingError {
             problem: problem.into(),
         }
     }
+
+    /// Refuses a factor that is no finite number from 0 on.
+    pub(crate) fn check_factor(setting: &'static str, factor: f32) -> Result<(), Self> {
+        match factor.is_finite() && factor >= 0.0 {
+            true => Ok(()),
+            false => Err(Self::new(
+                setting,
+                format!("is {factor}; a number from 0 on is needed"),
+            )),
+        }
+    }
 }
 
 impl fmt::Display for SettingError {

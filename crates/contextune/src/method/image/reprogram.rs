@@ -43,12 +43,7 @@ impl OnPixels for ReprogramSettings {
     }
 
     fn fits(&self, image_size: usize) -> Result<(), SettingError> {
-        if !(self.penalty >= 0.0 && self.penalty.is_finite()) {
-            return Err(SettingError::new(
-                "penalty",
-                format!("is {}; a number from 0 on is needed", self.penalty),
-            ));
-        }
+        SettingError::check_factor("penalty", self.penalty)?;
         match (1..image_size).contains(&self.side) {
             true => Ok(()),
             false => Err(SettingError::new(

@@ -154,14 +154,3 @@ impl<G: Guidance> Prompt<Classify> for Guided<G> {
             .step(&self.coop, &self.hand_written, leaves, batch)
     }
 }
-
-/// Refuses a factor that is no number from 0 on.
-pub(super) fn check_weight(weight: f32) -> Result<(), SettingError> {
-    match weight.is_finite() && weight >= 0.0 {
-        true => Ok(()),
-        false => Err(SettingError::new(
-            "weight",
-            format!("is {weight}; a number from 0 on is needed"),
-        )),
-    }
-}

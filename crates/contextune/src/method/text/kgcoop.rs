@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::coop::{CoOp, ContextLayout};
-use super::guided::{Guidance, GuidedSettings, check_weight};
+use super::guided::{Guidance, GuidedSettings};
 use crate::method::{Recipe, SettingError};
 use crate::objective::contrastive::distillation_loss;
 use crate::objective::similarity;
@@ -32,7 +32,7 @@ impl Guidance for KgCoOp {
     const NAME: &'static str = "kgcoop";
 
     fn check(&self) -> Result<(), SettingError> {
-        check_weight(self.weight)
+        SettingError::check_factor("weight", self.weight)
     }
 
     /// A hundred epochs of 128 pictures a step (Yao et al. 2023, §4.1).

@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, activation};
 use serde::{Deserialize, Serialize};
 
 use super::coop::{CoOp, ContextLayout};
-use super::guided::{Guidance, GuidedSettings, check_weight};
+use super::guided::{Guidance, GuidedSettings};
 use crate::method::{Method, Recipe, SettingError};
 use crate::objective::similarity;
 use crate::parameters::Parameters;
@@ -33,7 +33,7 @@ impl Guidance for ProGrad {
     const NAME: &'static str = "prograd";
 
     fn check(&self) -> Result<(), SettingError> {
-        check_weight(self.weight)
+        SettingError::check_factor("weight", self.weight)
     }
 
     /// As CoOp (BeierZhu/Prompt-align, configs).
