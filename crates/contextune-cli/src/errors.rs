@@ -10,9 +10,9 @@ use contextune::data::DataError;
 use contextune::input::InputError;
 use contextune::method::{MethodError, SettingError};
 use contextune::model::ModelError;
-use contextune::report::ReportError;
 use contextune::run::import::ImportError;
 use contextune::run::{LearnError, RunError};
+use contextune_report::ReportError;
 use contextune_server::ShelfError;
 
 /// The error with its causes, without those that it quotes itself, and with what can be done about it.

@@ -4,7 +4,7 @@
 //! set ([`data`]) become [`input`]s of frozen networks ([`backbone`], built from [`parameters`] that a [`checkpoint`] holds; a
 //! [`model`] is one with all that belongs to it). A [`task`] says what is to be done with an input and how good an answer is; a
 //! [`method`] says what is learned so that an [`objective`] falls, and [`train`] holds the loop. [`mod@format`] keeps what was
-//! learned, a [`run`] keeps how, [`explain`] says what it means and [`report`] shows it all.
+//! learned, a [`run`] keeps how, [`explain`] says what it means.
 
 pub mod backbone;
 pub mod explain;
@@ -16,8 +16,6 @@ pub mod model;
 pub mod objective;
 pub mod parameters;
 pub mod pretrain;
-#[cfg(feature = "report")]
-pub mod report;
 pub mod run;
 pub mod task;
 pub mod train;

@@ -4,12 +4,12 @@
 mod common;
 
 use std::cell::Cell;
-use std::fs;
+use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use common::{assert_values_close, golden};
 use contextune::data;
 use contextune::input::{EncodingWatcher, Views};
@@ -32,7 +32,6 @@ use contextune::method::text::prograd::{ProGrad, ProGradSettings};
 use contextune::method::text::zeroshot::ZeroShotSettings;
 use contextune::model::{Model, ModelOptions};
 use contextune::objective::label_map::LabelMapping;
-use contextune::report::png_of_tensor;
 use contextune::run::{
     self, AnyMethod, LearnError, Learned, RunFolder, RunWatcher, Settings, registry,
 };
@@ -177,15 +176,18 @@ fn pictures(root: &Path) {
             let folder = root.join(split).join(name);
             fs::create_dir_all(&folder).unwrap();
             for picture in 0..count {
-                let pixels: Vec<f32> = (0..3 * 40 * 40)
+                let pixels: Vec<u8> = (0..40 * 40 * 3)
                     .map(|value| {
-                        let own = if value / 1600 == class { 0.5 } else { 0.0 };
-                        own + 0.5 * random.random::<f32>()
+                        let own = if value % 3 == class { 128 } else { 0 };
+                        own + random.random_range(0..128)
                     })
                     .collect();
-                let pixels = TensorData::new(pixels, [1, 3, 40, 40]);
-                let png = png_of_tensor(Tensor::from_data(pixels, &Device::flex())).unwrap();
-                fs::write(folder.join(format!("{picture}.png")), png).unwrap();
+                let file = File::create(folder.join(format!("{picture}.png"))).unwrap();
+                let mut png = png::Encoder::new(file, 40, 40);
+                png.set_color(png::ColorType::Rgb);
+                png.write_header()
+                    .and_then(|mut writer| writer.write_image_data(&pixels))
+                    .unwrap();
             }
         }
     }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use contextune::data::{self, ClassCounts, Copies, Dataset, Inspection, PictureFacts, Split};
-use contextune::report;
 use serde::Serialize;
 
 use crate::examples;
@@ -102,10 +101,10 @@ impl Sheet {
         let (path, bytes) = match self {
             Self::Page(path) => (
                 path,
-                report::contact_sheet_page(title, inspection).into_bytes(),
+                contextune_report::contact_sheet_page(title, inspection).into_bytes(),
             ),
             Self::Png(path) => {
-                let png = report::contact_sheet_png(inspection)
+                let png = contextune_report::contact_sheet_png(inspection)
                     .with_context(|| format!("cannot write {}", path.display()))?;
                 (path, png)
             }
@@ -197,10 +196,15 @@ fn inspect(arguments: &InspectArguments, context: &Context) -> Result<()> {
         .as_ref()
         .map_or(0, |_| arguments.pictures.into());
     let bar = context.screen.bar("inspect", 0);
-    let inspection = data::inspect(&dataset, samples, report::THUMBNAIL_SIDE, |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-    });
+    let inspection = data::inspect(
+        &dataset,
+        samples,
+        contextune_report::THUMBNAIL_SIDE,
+        |done, all| {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+        },
+    );
     bar.finish_and_clear();
     let name = arguments.data.display().to_string();
     // Before the sheet is written: one that fails must not cost what was found.

@@ -9,10 +9,10 @@ use contextune::evaluate::{Mistake, confused_pairs};
 use contextune::explain::words::NearWord;
 use contextune::method::text::cocoop::CoCoOpSettings;
 use contextune::model::Model;
-use contextune::report::{LearnedContext, LearnedVector, learned_context, png_of_tensor};
 use contextune::run::AnyMethod;
 use contextune::run::Learned;
 use contextune::task::{Classify, Measured};
+use contextune_report::{LearnedContext, LearnedVector, learned_context, png_of_tensor};
 use serde::Serialize;
 
 use crate::learned;

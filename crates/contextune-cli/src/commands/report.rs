@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use contextune::input::EncodingWatcher;
 use contextune::model::Model;
-use contextune::report::{Grounds, ReportError, RunReport, compare};
 use contextune::run::{AnyMeasured, RunFolder};
 use contextune::task::TaskDataset;
+use contextune_report::{Grounds, ReportError, RunReport, compare};
 
 use crate::errors;
 use crate::examples;

@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use contextune::data;
 use contextune::input::EncodingWatcher;
-use contextune::report::Grounds;
 use contextune::run::{self, AnyMeasured, LearnError, RunFolder};
 use contextune::task::Classify;
+use contextune_report::Grounds;
 
 use super::progress::{LessonHandle, LessonState, LessonWatcher};
 use super::upload::{DATA, Plan};

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 use contextune::evaluate::{Spread, harmonic_mean};
-use contextune::report::{self, Line, SweepTable};
 use contextune::run::RunResult;
+use contextune_report::{Line, SweepTable};
 use serde::Serialize;
 
 use super::grid::Choice;
@@ -313,7 +313,7 @@ pub fn write(plan: &Plan, tables: &[Table]) -> Result<()> {
         ("summary.json", serde_json::to_string_pretty(tables)?),
         (
             "report.html",
-            report::sweep(&data_name(&plan.out), &views, &plan.text),
+            contextune_report::sweep(&data_name(&plan.out), &views, &plan.text),
         ),
     ];
     for (name, text) in files {

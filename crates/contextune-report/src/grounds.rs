@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::model::Model;
-use crate::run::{AnyMeasured, RunFolder};
-use crate::task::TaskDataset;
+use contextune::model::Model;
+use contextune::run::{AnyMeasured, RunFolder};
+use contextune::task::TaskDataset;
 
 /// What a report is made from.
 #[derive(Clone, Copy, Debug)]

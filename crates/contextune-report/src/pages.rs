@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::ReportError;
-use super::gather::RunReport;
-use super::grounds::Grounds;
-use crate::input::EncodingWatcher;
-use crate::task::{Classify, Task as _};
+use crate::ReportError;
+use crate::gather::RunReport;
+use crate::grounds::Grounds;
+use contextune::input::EncodingWatcher;
+use contextune::task::{Classify, Task as _};
 
 /// Measures a run and writes its page, as HTML.
 type Page = fn(&Grounds<'_>, &dyn EncodingWatcher) -> Result<String, ReportError>;

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use askama::Template;
 
-use super::charts::{self, Axes, Line};
-use super::context::LearnedContext;
-use super::gather::{ClassReport, RunReport};
-use crate::evaluate::pairs_by_count;
-use crate::explain::words::NearWord;
-use crate::train::EpochMetrics;
+use crate::charts::{self, Axes, Line};
+use crate::context::LearnedContext;
+use crate::gather::{ClassReport, RunReport};
+use contextune::evaluate::pairs_by_count;
+use contextune::explain::words::NearWord;
+use contextune::train::EpochMetrics;
 
 /// Classes in a confusion matrix, at most.
 const MATRIX_CLASSES: usize = 40;
@@ -21,7 +21,7 @@ const VECTORS: usize = 64;
 const OPEN: usize = 3;
 
 #[derive(Template)]
-#[template(path = "report/run.html")]
+#[template(path = "run.html")]
 struct RunPage<'a> {
     report: &'a RunReport,
     title: String,
@@ -299,7 +299,7 @@ impl RunReport {
 }
 
 #[derive(Template)]
-#[template(path = "report/compare.html")]
+#[template(path = "compare.html")]
 struct ComparePage {
     title: String,
     about: String,

@@ -24,14 +24,14 @@ pub use page::compare;
 pub use pictures::{SIDE as THUMBNAIL_SIDE, png_of_tensor};
 pub use sweep::{SweepTable, sweep};
 
-use crate::data::DataError;
-use crate::image::ImageError;
-use crate::input::InputError;
-use crate::method::MethodError;
-use crate::model::ModelError;
-use crate::parameters::ParameterError;
-use crate::run::{LearnError, RunError};
-use crate::task::{MeasureError, PromptError};
+use contextune::data::DataError;
+use contextune::image::ImageError;
+use contextune::input::InputError;
+use contextune::method::MethodError;
+use contextune::model::ModelError;
+use contextune::parameters::ParameterError;
+use contextune::run::{LearnError, RunError};
+use contextune::task::{MeasureError, PromptError};
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]

@@ -2,9 +2,9 @@
 
 use askama::Template;
 
-use super::pictures;
-use crate::data::Inspection;
-use crate::image::DecodeOptions;
+use crate::pictures;
+use contextune::data::Inspection;
+use contextune::image::DecodeOptions;
 
 /// White pixels between pictures.
 const GAP: usize = 2;
@@ -41,7 +41,7 @@ pub enum ContactSheetError {
 }
 
 #[derive(Template)]
-#[template(path = "report/contact_sheet.html")]
+#[template(path = "contact_sheet.html")]
 struct ContactSheet<'a> {
     title: &'a str,
     classes: Vec<ClassPictures<'a>>,

@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use burn::tensor::Tensor;
 
-use crate::image::{self, DecodeOptions, ImageError, PlanarRgb, Preprocess};
-use crate::parameters::{ParameterError, elements_of};
+use contextune::image::{self, DecodeOptions, ImageError, PlanarRgb, Preprocess};
+use contextune::parameters::{ParameterError, elements_of};
 
 /// Side of a small picture in pixels.
 pub const SIDE: u32 = 96;

@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use crate::objective::similarity::normalise;
-use crate::parameters::{ParameterError, elements_of};
+use contextune::objective::similarity::normalise;
+use contextune::parameters::{ParameterError, elements_of};
 
 /// Steps of the iteration; eigenvalues that are so close that these do not part them give as good a picture either way.
 const STEPS: usize = 50;

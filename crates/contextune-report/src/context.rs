@@ -2,16 +2,16 @@
 
 use serde::Serialize;
 
-use super::ReportError;
-use crate::data::distinct_names;
-use crate::explain::movement::{Movement, movements};
-use crate::explain::words::{self, NearWord, Neighbours};
-use crate::input::Examples;
-use crate::method::Lesson;
-use crate::method::text::coop::{CONTEXT, ContextLayout, Position, initial_context};
-use crate::model::Model;
-use crate::run::Learned;
-use crate::task::Classify;
+use crate::ReportError;
+use contextune::data::distinct_names;
+use contextune::explain::movement::{Movement, movements};
+use contextune::explain::words::{self, NearWord, Neighbours};
+use contextune::input::Examples;
+use contextune::method::Lesson;
+use contextune::method::text::coop::{CONTEXT, ContextLayout, Position, initial_context};
+use contextune::model::Model;
+use contextune::run::Learned;
+use contextune::task::Classify;
 
 /// The context vectors of a run.
 #[derive(Debug, Serialize)]

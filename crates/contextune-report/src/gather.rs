@@ -4,21 +4,21 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::context::{LearnedContext, learned_context};
-use super::grounds::Grounds;
-use super::map::Map;
-use super::{ReportError, pictures};
-use crate::data::{Dataset, Input, Split, distinct_names};
-use crate::evaluate::Accuracy;
-use crate::image::DecodeOptions;
-use crate::input::{EncodingWatcher, Examples, InputKind, Views};
-use crate::method::MethodError;
-use crate::method::text::zeroshot;
-use crate::model::Model;
-use crate::run::{self, AnyMeasured, Learned, RunResult, Settings};
-use crate::task::{Classify, Measured, Predictor, Task as _, TaskDataset};
-use crate::text::{TEMPLATE, TemplateSet};
-use crate::train::EpochMetrics;
+use crate::context::{LearnedContext, learned_context};
+use crate::grounds::Grounds;
+use crate::map::Map;
+use crate::{ReportError, pictures};
+use contextune::data::{Dataset, Input, Split, distinct_names};
+use contextune::evaluate::Accuracy;
+use contextune::image::DecodeOptions;
+use contextune::input::{EncodingWatcher, Examples, InputKind, Views};
+use contextune::method::MethodError;
+use contextune::method::text::zeroshot;
+use contextune::model::Model;
+use contextune::run::{self, AnyMeasured, Learned, RunResult, Settings};
+use contextune::task::{Classify, Measured, Predictor, Task as _, TaskDataset};
+use contextune::text::{TEMPLATE, TemplateSet};
+use contextune::train::EpochMetrics;
 
 /// Pictures of a class that are shown: the surest of those classified wrongly and of those classified rightly.
 const WRONG: usize = 4;

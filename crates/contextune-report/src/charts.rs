@@ -7,7 +7,7 @@ use std::error::Error;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::map::Map;
+use crate::map::Map;
 
 /// Axes and texts.
 const INK: RGBColor = RGBColor(1, 2, 3);

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::charts::{self, Axes, Line};
+use crate::charts::{self, Axes, Line};
 
 /// A table of a sweep.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +20,7 @@ pub struct SweepTable {
 }
 
 #[derive(Template)]
-#[template(path = "report/sweep.html")]
+#[template(path = "sweep.html")]
 struct SweepPage<'a> {
     title: &'a str,
     tables: Vec<TableView<'a>>,
