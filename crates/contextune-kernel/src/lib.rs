@@ -1,10 +1,11 @@
-//! Arithmetic on slices: what the frozen networks spend their time with, on the vector instructions of the machine that
-//! the program finds itself on.
+//! Arithmetic on slices: what frozen networks and their pictures spend their time with, on the vector instructions of the
+//! machine that the program finds itself on.
 
 pub mod attention;
 pub mod convolution;
 pub mod depthwise;
 pub mod product;
+pub mod resample;
 pub mod rows;
 pub mod winograd;
 

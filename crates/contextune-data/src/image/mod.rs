@@ -14,6 +14,7 @@ mod decode;
 mod error;
 mod format;
 mod miniature;
+mod orientation;
 mod picture;
 mod preprocess;
 mod resize;

@@ -1,8 +1,7 @@
 //! Decoded pixels, in the modes PIL keeps them in.
 
-use ::image::metadata::Orientation;
-
 use super::ImageError;
+use super::orientation::Orientation;
 
 /// A decoded picture: at least one pixel, rows from the top, channels interleaved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,37 +171,24 @@ impl Picture {
         }
     }
 
-    /// Turns and mirrors the picture as the orientation in an EXIF block says; unchanged where it says nothing.
-    pub(super) fn upright(self, exif: &[u8]) -> Self {
-        // Some writers leave JPEG's prefix in front of the TIFF structure in PNG and WebP.
-        let tiff = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
-        match Orientation::from_exif_chunk(tiff) {
-            None | Some(Orientation::NoTransforms) => self,
-            Some(orientation) => self.oriented(orientation),
+    /// Turns and mirrors the picture.
+    pub(super) fn oriented(self, orientation: Orientation) -> Self {
+        if orientation == Orientation::Upright {
+            return self;
         }
-    }
-
-    fn oriented(self, orientation: Orientation) -> Self {
         let size = (self.width as usize, self.height as usize);
         let pixels = match &self.pixels {
-            Pixels::Grey(values) => Pixels::Grey(rearrange::<u8, 1>(values, size, orientation)),
-            Pixels::Grey16(values) => {
-                Pixels::Grey16(rearrange::<u16, 1>(values, size, orientation))
-            }
-            Pixels::GreyAlpha(values) => {
-                Pixels::GreyAlpha(rearrange::<u8, 2>(values, size, orientation))
-            }
-            Pixels::Rgb(values) => Pixels::Rgb(rearrange::<u8, 3>(values, size, orientation)),
-            Pixels::Rgba(values) => Pixels::Rgba(rearrange::<u8, 4>(values, size, orientation)),
-            Pixels::Cmyk(values) => Pixels::Cmyk(rearrange::<u8, 4>(values, size, orientation)),
-            Pixels::Palette(values) => {
-                Pixels::Palette(rearrange::<u8, 3>(values, size, orientation))
-            }
+            Pixels::Grey(values) => Pixels::Grey(orientation.apply::<_, 1>(values, size)),
+            Pixels::Grey16(values) => Pixels::Grey16(orientation.apply::<_, 1>(values, size)),
+            Pixels::GreyAlpha(values) => Pixels::GreyAlpha(orientation.apply::<_, 2>(values, size)),
+            Pixels::Rgb(values) => Pixels::Rgb(orientation.apply::<_, 3>(values, size)),
+            Pixels::Rgba(values) => Pixels::Rgba(orientation.apply::<_, 4>(values, size)),
+            Pixels::Cmyk(values) => Pixels::Cmyk(orientation.apply::<_, 4>(values, size)),
+            Pixels::Palette(values) => Pixels::Palette(orientation.apply::<_, 3>(values, size)),
         };
-        let (width, height) = if swaps_sides(orientation) {
-            (self.height, self.width)
-        } else {
-            (self.width, self.height)
+        let (width, height) = match orientation.swaps_sides() {
+            true => (self.height, self.width),
+            false => (self.width, self.height),
         };
         Self {
             width,
@@ -210,45 +196,6 @@ impl Picture {
             pixels,
         }
     }
-}
-
-fn swaps_sides(orientation: Orientation) -> bool {
-    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
-    matches!(
-        orientation,
-        Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH
-    )
-}
-
-/// Collects the pixels of a `w` x `h` picture in the order in which the oriented picture has them.
-fn rearrange<T: Copy, const N: usize>(
-    values: &[T],
-    (w, h): (usize, usize),
-    orientation: Orientation,
-) -> Vec<T> {
-    let (pixels, _) = values.as_chunks::<N>();
-    let (out_w, out_h) = if swaps_sides(orientation) {
-        (h, w)
-    } else {
-        (w, h)
-    };
-    let mut out = Vec::with_capacity(values.len());
-    for y in 0..out_h {
-        for x in 0..out_w {
-            let (from_x, from_y) = match orientation {
-                Orientation::NoTransforms => (x, y),
-                Orientation::FlipHorizontal => (w - 1 - x, y),
-                Orientation::Rotate180 => (w - 1 - x, h - 1 - y),
-                Orientation::FlipVertical => (x, h - 1 - y),
-                Orientation::Rotate90FlipH => (y, x),
-                Orientation::Rotate90 => (y, h - 1 - x),
-                Orientation::Rotate270FlipH => (w - 1 - y, h - 1 - x),
-                Orientation::Rotate270 => (w - 1 - y, x),
-            };
-            out.extend_from_slice(&pixels[from_y * w + from_x]);
-        }
-    }
-    out
 }
 
 /// RGB bytes as planes, `[3, height, width]`: the layout of a tower's input.

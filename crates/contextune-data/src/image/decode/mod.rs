@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use super::orientation::Orientation;
 use super::{Format, ImageError, Picture};
 
 pub use options::DecodeOptions;
@@ -73,10 +74,11 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Picture, ImageErr
         Format::Bmp => bmp::decode(bytes, options),
     }?;
     let picture = Picture::new(decoded.width, decoded.height, decoded.pixels)?;
-    match decoded.exif {
-        Some(exif) if options.honour_exif => Ok(picture.upright(&exif)),
-        _ => Ok(picture),
-    }
+    let exif = decoded.exif.filter(|_| options.honour_exif);
+    Ok(match exif.and_then(|exif| Orientation::from_exif(&exif)) {
+        Some(orientation) => picture.oriented(orientation),
+        None => picture,
+    })
 }
 
 /// Reads a file of at most [`DecodeOptions::max_file_bytes`].
