@@ -1,4 +1,6 @@
 //! The command `contextune`: arguments, progress and printing around the library.
+// They panic where nobody reads; `output` does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod commands;
 mod errors;
@@ -7,6 +9,7 @@ mod interrupt;
 mod learned;
 mod measuring;
 mod options;
+mod output;
 mod picture_paths;
 mod screen;
 mod style;
@@ -17,6 +20,7 @@ mod words;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use output::{Unwritable, note};
 
 #[global_allocator]
 static ALLOCATOR: contextune_allocator::MiMalloc = contextune_allocator::MiMalloc;
@@ -94,15 +98,19 @@ fn main() -> ExitCode {
             }
             Command::Man(arguments) => commands::shell::man(&arguments, Arguments::command()),
         });
-    match outcome {
+    // Whoever closes the pipe has read what they wanted.
+    match outcome.and_then(|()| Ok(output::check()?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if error.is::<interrupt::Stopped>() {
-                eprintln!("{error}");
+                note!("{error}");
                 return ExitCode::from(interrupt::EXIT_CODE);
             }
+            if error.downcast_ref().is_some_and(Unwritable::is_closed_pipe) {
+                return ExitCode::SUCCESS;
+            }
             let style = style::ERROR;
-            anstream::eprintln!("{style}error:{style:#} {}", errors::text(&error));
+            note!("{style}error:{style:#} {}", errors::text(&error));
             match error.is::<options::WrongUsage>() {
                 true => ExitCode::from(2),
                 false => ExitCode::FAILURE,

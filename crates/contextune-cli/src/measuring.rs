@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::examples;
 use crate::options::{Context, WrongUsage};
+use crate::output::out;
 use crate::style::HEADING;
 use crate::watch::Watch;
 
@@ -152,7 +153,7 @@ impl Summary {
 
     /// Prints a line for all classes, and one for each.
     pub fn print(&self) {
-        anstream::println!(
+        out!(
             "{HEADING}{:.1} %{HEADING:#} ({} of {} in the {} split of {})",
             100.0 * self.accuracy,
             self.correct,
@@ -161,7 +162,7 @@ impl Summary {
             self.data.display()
         );
         for (class, share) in &self.per_class {
-            println!("{:>6.1} %  {class}", 100.0 * share);
+            out!("{:>6.1} %  {class}", 100.0 * share);
         }
     }
 }

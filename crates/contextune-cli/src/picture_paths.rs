@@ -1,6 +1,6 @@
 //! Loose pictures on the command line.
 
-use std::io::{self, BufRead};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -15,7 +15,7 @@ const STANDARD_INPUT: &str = "-";
 /// Loose pictures: files, folders with pictures in them, or a list on standard input.
 #[derive(Clone, Debug, Args)]
 pub struct PicturePaths {
-    /// Pictures, or folders of pictures; `-` reads such paths from standard input, one a line.
+    /// Pictures, or folders of pictures; `-` reads such paths from standard input, one a line or as `find -print0` writes them.
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
 }
@@ -42,19 +42,40 @@ impl PicturePaths {
     }
 }
 
-/// The paths of a list; blank lines do not count.
-fn listed(list: impl BufRead) -> Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for line in list.lines() {
-        let line = line.context("cannot read the paths on standard input")?;
-        if !line.trim().is_empty() {
-            paths.push(PathBuf::from(line.trim_end_matches('\r')));
-        }
-    }
+/// The paths of a list, one a line or, as `find -print0` writes them, each ended by a zero byte; blank lines do not count.
+fn listed(mut list: impl Read) -> Result<Vec<PathBuf>> {
+    let mut bytes = Vec::new();
+    list.read_to_end(&mut bytes)
+        .context("cannot read the paths on standard input")?;
+    let end = if bytes.contains(&0) { 0 } else { b'\n' };
+    let lines = bytes.split(|byte| *byte == end).map(|line| match end {
+        0 => line,
+        _ => line.strip_suffix(b"\r").unwrap_or(line),
+    });
+    let paths = lines
+        .filter(|line| !line.trim_ascii().is_empty())
+        .map(path_of)
+        .collect::<Result<Vec<_>>>()?;
     match paths.is_empty() {
         false => Ok(paths),
         true => bail!("standard input lists no pictures: write one path a line to it"),
     }
+}
+
+/// A path of any bytes, where the system knows such paths.
+#[cfg(unix)]
+fn path_of(bytes: &[u8]) -> Result<PathBuf> {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    Ok(PathBuf::from(std::ffi::OsStr::from_bytes(bytes)))
+}
+
+#[cfg(not(unix))]
+fn path_of(bytes: &[u8]) -> Result<PathBuf> {
+    let text = std::str::from_utf8(bytes);
+    Ok(text
+        .context("the paths on standard input are not UTF-8")?
+        .into())
 }
 
 /// A picture itself, or those directly in a folder.
@@ -97,5 +118,7 @@ mod tests {
         let paths = listed("a b.png\r\n\n ./c.jpg\n".as_bytes()).unwrap();
         assert_eq!(paths, [Path::new("a b.png"), Path::new(" ./c.jpg")]);
         assert!(listed("\n \n".as_bytes()).is_err());
+        let paths = listed(&b"two\nlines.png\0c.jpg\0"[..]).unwrap();
+        assert_eq!(paths, [Path::new("two\nlines.png"), Path::new("c.jpg")]);
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::output::note;
 use crate::style::WARNING;
 
 /// How often bars are drawn while nothing happens, so that the time left goes on.
@@ -38,14 +39,14 @@ impl Screen {
     /// One line about something noteworthy, above whatever bars there are.
     pub fn remark(&self, text: impl std::fmt::Display) {
         if !self.quiet {
-            self.bars.suspend(|| eprintln!("{text}"));
+            self.bars.suspend(|| note!("{text}"));
         }
     }
 
     /// A remark about something that may be wrong.
     pub fn warning(&self, text: impl std::fmt::Display) {
         if !self.quiet {
-            let print = || anstream::eprintln!("{WARNING}{text}{WARNING:#}");
+            let print = || note!("{WARNING}{text}{WARNING:#}");
             self.bars.suspend(print);
         }
     }

@@ -291,6 +291,150 @@ fn absent_splits_have_defined_answers() {
 }
 
 #[test]
+fn splits_are_found_under_the_names_that_people_give_them() {
+    let folder = tree(&[
+        "Training/dog/1.png",
+        "Training/cat/2.png",
+        "Testing/dog/3.png",
+        "Testing/cat/4.png",
+        "seg_pred/5.png",
+    ]);
+    let dataset = open(&folder).unwrap();
+    assert_eq!(dataset.class_names, ["cat", "dog"]);
+    assert_eq!(dataset.class_counts(Split::Train), [1, 1]);
+    assert_eq!(dataset.class_counts(Split::Test), [1, 1]);
+    let expected = [
+        DataWarning::FoldersIgnored {
+            folders: vec!["seg_pred".into()],
+        },
+        DataWarning::SplitsTaken {
+            folders: vec![
+                (Split::Test, "Testing".into()),
+                (Split::Train, "Training".into()),
+            ],
+        },
+    ];
+    assert_eq!(dataset.warnings, expected);
+
+    let folder = tree(&[
+        "train/a/1.png",
+        "train/b/2.png",
+        "valid/a/3.png",
+        "valid/b/4.png",
+    ]);
+    let dataset = open(&folder).unwrap();
+    assert_eq!(
+        names(&dataset, Split::Train),
+        ["train/a/1.png", "train/b/2.png"]
+    );
+    assert_eq!(
+        names(&dataset, Split::Val),
+        ["valid/a/3.png", "valid/b/4.png"]
+    );
+    assert!(dataset.warnings.contains(&DataWarning::ValIsTest));
+
+    let twice = tree(&[
+        "train/a/1.png",
+        "train/b/2.png",
+        "test/a/3.png",
+        "testing/a/4.png",
+    ]);
+    let error = open(&twice).unwrap_err().to_string();
+    assert!(
+        error.contains("two folders for the test split, test and testing"),
+        "{error}"
+    );
+}
+
+#[test]
+fn pictures_without_labels_are_left_out() {
+    let folder = tree(&[
+        "train/a/1.png",
+        "train/a/2.png",
+        "train/b/1.png",
+        "train/b/2.png",
+        "test/7.png",
+        "test/8.png",
+    ]);
+    let dataset = open(&folder).unwrap();
+    assert_eq!(dataset.class_names, ["a", "b"]);
+    let left_out = DataWarning::SplitWithoutClasses {
+        folder: folder.path().join("test"),
+        pictures: 2,
+    };
+    assert!(
+        dataset.warnings.contains(&left_out),
+        "{:?}",
+        dataset.warnings
+    );
+
+    let flat = tree(&["train/1.png", "test/a/2.png", "test/b/2.png"]);
+    let error = open(&flat).unwrap_err().to_string();
+    assert!(
+        error.contains("a folder of pictures without classes"),
+        "{error}"
+    );
+}
+
+#[test]
+fn class_folders_that_look_like_splits_are_told() {
+    let folder = tree(&[
+        "north/a/1.png",
+        "north/b/2.png",
+        "south/a/3.png",
+        "south/b/4.png",
+    ]);
+    let dataset = open(&folder).unwrap();
+    assert_eq!(dataset.class_names, ["north", "south"]);
+    let doubt = DataWarning::LooksLikeSplits {
+        folders: vec!["north".into(), "south".into()],
+        inside: vec!["a".into(), "b".into()],
+    };
+    assert_eq!(dataset.warnings, [doubt]);
+}
+
+#[test]
+fn names_that_look_alike_are_one_name() {
+    let folder = tree(&["caf\u{e9}/1.png", "cafe\u{301}/2.png"]);
+    let error = open(&folder).unwrap_err().to_string();
+    assert!(
+        error.contains("\"cafe\\u{301}\" and \"caf\u{e9}\""),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_split_file_of_windows_is_read() {
+    let folder = tree(&["images/a/1.png", "images/b/2.png"]);
+    let split = json!({
+        "train": [["a\\1.png", 0, "a"]],
+        "val": [],
+        "test": [["b\\2.png", 1, "b"]],
+    });
+    fs::write(folder.path().join("split_zhou_Own.json"), split.to_string()).unwrap();
+    let dataset = open(&folder).unwrap();
+    assert_eq!(names(&dataset, Split::Train), ["a/1.png"]);
+    assert_eq!(names(&dataset, Split::Test), ["b/2.png"]);
+}
+
+#[test]
+fn a_picture_is_known_by_its_content() {
+    let folder = tree(&["a/1.png", "b/1.png"]);
+    let png = fs::read(golden("preprocess_more").join("rgb16.png")).unwrap();
+    let bmp = fs::read(golden("preprocess_more").join("rgb24.bmp")).unwrap();
+    fs::write(folder.path().join("a/no_extension"), png).unwrap();
+    fs::write(folder.path().join("b/1.dib"), bmp).unwrap();
+    fs::write(
+        folder.path().join("b/notes.md"),
+        "BM is what a bitmap begins with",
+    )
+    .unwrap();
+    let dataset = open(&folder).unwrap();
+    let found = dataset.train.len() + dataset.val.len() + dataset.test.len();
+    assert_eq!(found, 4);
+}
+
+#[test]
 fn what_is_no_picture_is_counted() {
     let folder = tree(&[
         "a/1.png",

@@ -12,8 +12,9 @@ use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{FromRequest as _, Multipart, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use base64::engine::{DecodePaddingMode, Engine as _};
+use base64::{DecodeError, alphabet};
 use contextune::data;
 use futures_util::StreamExt as _;
 use serde::de::value::MapAccessDeserializer;
@@ -413,23 +414,52 @@ fn from_json(body: &[u8]) -> Result<(JsonRequest, Vec<NamedPicture>), Refusal> {
                 Some(address) => address.split_once(',').map_or("", |(_, encoded)| encoded),
                 None => &text,
             };
-            // Tools break lines in it.
-            let encoded: Vec<u8> = encoded
-                .bytes()
-                .filter(|byte| !byte.is_ascii_whitespace())
-                .collect();
-            match STANDARD.decode(encoded) {
+            match from_base64(encoded) {
                 Ok(bytes) => Ok(NamedPicture {
                     name,
                     bytes: bytes.into(),
                 }),
-                Err(error) => Err(unprocessable(format!(
-                    "picture {name} is not in base64: {error}"
+                Err(problem) => Err(unprocessable(format!(
+                    "picture {name} is not in base64: {problem}"
                 ))),
             }
         })
         .collect::<Result<_, Refusal>>()?;
     Ok((given, pictures))
+}
+
+/// Decodes base64 of either alphabet, with its padding or without, in one line or many; else says what the text is instead.
+fn from_base64(text: &str) -> Result<Vec<u8>, String> {
+    const LENIENT: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let encoded: Vec<u8> = text
+        .bytes()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .map(|byte| match byte {
+            b'-' => b'+',
+            b'_' => b'/',
+            byte => byte,
+        })
+        .collect();
+    let error = match GeneralPurpose::new(&alphabet::STANDARD, LENIENT).decode(encoded) {
+        Ok(bytes) => return Ok(bytes),
+        Err(error) => error,
+    };
+    let begins = |start: &str| text.trim_start().starts_with(start);
+    Err(
+        if begins("http://") || begins("https://") || begins("file://") {
+            "it is an address, and nothing is fetched; send the bytes of the picture".into()
+        } else if begins("b'") || begins("b\"") {
+            "it is how Python shows bytes; send base64.b64encode(picture).decode()".into()
+        } else {
+            match error {
+                DecodeError::InvalidByte(place, byte) => {
+                    format!("character {} is {:?}", place + 1, char::from(byte))
+                }
+                _ => "it is cut short".into(),
+            }
+        },
+    )
 }
 
 /// Begins to read the parts of a form.
@@ -569,6 +599,22 @@ mod tests {
             format!("--x\r\nContent-Disposition: form-data; name=\"image\"; filename=\"{number}.png\"\r\n\r\nP\r\n")
         });
         fields.chain(pictures).chain(["--x--\r\n".into()]).collect()
+    }
+
+    #[test]
+    fn base64_is_read_as_tools_write_it() {
+        for text in ["+/8=", "+/8", "-_8=", "-_8", " +/\r\n8= "] {
+            assert_eq!(from_base64(text).unwrap(), [0xfb, 0xff], "{text}");
+        }
+        for (text, says) in [
+            ("https://example.org/cat.png", "an address"),
+            ("b'aGVsbG8='", "how Python shows bytes"),
+            ("aGVs*G8=", "character 5 is '*'"),
+            ("aGVsb", "cut short"),
+        ] {
+            let problem = from_base64(text).unwrap_err();
+            assert!(problem.contains(says), "{text}: {problem}");
+        }
     }
 
     #[tokio::test]

@@ -239,15 +239,7 @@ impl Model {
 
     /// How pictures become squares of this side, whatever the side of the tower's own input.
     pub fn preprocess(&self, side: usize) -> Preprocess {
-        let usual = Preprocess::new(side as u32);
-        let Some(shorter) = self.checkpoint.shorter_side else {
-            return usual;
-        };
-        let shorter = shorter * side / self.config().image.image_size().max(1);
-        Preprocess {
-            shorter_side: (shorter.max(side)) as u32,
-            ..usual
-        }
+        self.checkpoint.preprocess.at(side as u32)
     }
 
     /// What the image tower expects of its pixels.

@@ -1,6 +1,6 @@
 //! `contextune cache`: the features that are kept so that no picture is encoded twice.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,6 +9,7 @@ use contextune::input::{FeatureCache, KeptEncoding};
 use serde::Serialize;
 
 use crate::options::{Context, WrongUsage};
+use crate::output::{self, out};
 use crate::words;
 
 const SECONDS_A_DAY: u64 = 24 * 60 * 60;
@@ -93,15 +94,15 @@ fn list(folder: &Path, kept: &[KeptEncoding], json: bool) -> Result<()> {
             bytes,
             encodings: kept,
         };
-        println!("{}", serde_json::to_string(&listing)?);
+        out!("{}", serde_json::to_string(&listing)?);
         return Ok(());
     }
-    println!("{}: {}", folder.display(), summary(kept));
+    out!("{}: {}", folder.display(), summary(kept));
     for encoding in kept {
         let width = encoding
             .width
             .map_or_else(String::new, |width| format!(" × {width}"));
-        println!(
+        out!(
             "{}  {:>16}  {:>7}  {:<12}  {}",
             &encoding.encoding[..SHOWN],
             format!("{}{width}", encoding.features),
@@ -172,10 +173,10 @@ fn clear(folder: &Path, kept: Vec<KeptEncoding>, arguments: &ClearArguments) -> 
                 bytes: bytes_of(&chosen),
                 encodings: &chosen,
             };
-            println!("{}", serde_json::to_string(&listing)?);
+            out!("{}", serde_json::to_string(&listing)?);
         }
-        false if chosen.is_empty() => println!("nothing to delete"),
-        false => println!("deleted {}", summary(&chosen)),
+        false if chosen.is_empty() => out!("nothing to delete"),
+        false => out!("deleted {}", summary(&chosen)),
     }
     Ok(())
 }
@@ -186,8 +187,7 @@ fn confirm(what: &str) -> Result<bool> {
         let message = format!("this would delete {what}: say --yes where nobody can be asked");
         return Err(WrongUsage(message).into());
     }
-    eprint!("delete {what}? [y/N] ");
-    io::stderr().flush().context("cannot ask")?;
+    output::ask(format_args!("delete {what}? [y/N] "));
     let mut answer = String::new();
     io::stdin()
         .read_line(&mut answer)

@@ -1,6 +1,7 @@
 //! `contextune classify`: zero-shot on loose pictures.
 
-use std::path::{Path, PathBuf};
+use std::borrow::Cow;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use contextune::data;
@@ -11,6 +12,7 @@ use serde::Serialize;
 
 use crate::examples;
 use crate::options::{Context, ModelArguments, PictureArguments};
+use crate::output::{self, out};
 use crate::picture_paths::PicturePaths;
 use crate::watch::Watch;
 
@@ -56,15 +58,28 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
 pub fn print(paths: &[PathBuf], kept: &[usize], answers: &[AnyAnswer], json: bool) -> Result<()> {
     #[derive(Serialize)]
     struct Line<'a> {
-        path: &'a Path,
+        path: Cow<'a, str>,
+        /// All bytes of a path that is not UTF-8, which `path` cannot hold.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_bytes: Option<&'a [u8]>,
         #[serde(flatten)]
         answer: &'a AnyAnswer,
     }
     for (&index, answer) in kept.iter().zip(answers) {
+        output::check()?;
         let path = &paths[index];
-        match json {
-            true => println!("{}", serde_json::to_string(&Line { path, answer })?),
-            false => println!("{}: {answer}", path.display()),
+        if json {
+            let line = Line {
+                path: path.to_string_lossy(),
+                path_bytes: match path.to_str() {
+                    Some(_) => None,
+                    None => Some(path.as_os_str().as_encoded_bytes()),
+                },
+                answer,
+            };
+            out!("{}", serde_json::to_string(&line)?);
+        } else {
+            out!("{}: {answer}", output::path(path));
         }
     }
     Ok(())

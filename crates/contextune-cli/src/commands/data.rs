@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::examples;
 use crate::options::Context;
+use crate::output::out;
 use crate::style::{ERROR, GOOD, HEADING, WARNING};
 
 /// Groups of copies that are shown as text, of each kind.
@@ -149,14 +150,16 @@ fn sample(arguments: &SampleArguments, context: &Context) -> Result<()> {
         val: drawn(&sampled, Split::Val),
     };
     if arguments.json {
-        println!("{}", serde_json::to_string(&sample)?);
+        out!("{}", serde_json::to_string(&sample)?);
         return Ok(());
     }
     for (split, list) in [(Split::Train, &sample.train), (Split::Val, &sample.val)] {
         for picture in list {
-            println!(
+            out!(
                 "{split}\t{}\t{}\t{}",
-                picture.label, picture.classname, picture.path
+                picture.label,
+                picture.classname,
+                picture.path
             );
         }
     }
@@ -214,7 +217,7 @@ fn inspect(arguments: &InspectArguments, context: &Context) -> Result<()> {
             warnings: dataset.warnings.iter().map(ToString::to_string).collect(),
             inspection: &inspection,
         };
-        println!("{}", serde_json::to_string(&inspected)?);
+        out!("{}", serde_json::to_string(&inspected)?);
     } else {
         print(&name, &inspection);
     }
@@ -239,8 +242,8 @@ fn print(name: &str, inspection: &Inspection) {
         .chain([&totals])
         .map(|class| class.name.chars().count());
     let width = names.max().unwrap_or(0);
-    anstream::println!("{HEADING}{name}{HEADING:#}");
-    println!("{:<width$} {:>7} {:>7} {:>7}", "", "train", "val", "test");
+    out!("{HEADING}{name}{HEADING:#}");
+    out!("{:<width$} {:>7} {:>7} {:>7}", "", "train", "val", "test");
     for class in [&totals].into_iter().chain(&inspection.classes) {
         let ClassCounts {
             name,
@@ -248,10 +251,10 @@ fn print(name: &str, inspection: &Inspection) {
             val,
             test,
         } = class;
-        println!("{name:<width$} {train:>7} {val:>7} {test:>7}");
+        out!("{name:<width$} {train:>7} {val:>7} {test:>7}");
     }
     if let Some(features) = &inspection.features {
-        println!("\n{} rows of {} numbers", features.rows, features.width);
+        out!("\n{} rows of {} numbers", features.rows, features.width);
     }
     if let Some(pictures) = &inspection.pictures {
         print_pictures(pictures);
@@ -272,16 +275,16 @@ fn print(name: &str, inspection: &Inspection) {
         .filter(|copies| !copies.across_splits && !copies.across_classes);
     let others = others.count();
     if others > 0 {
-        println!(
+        out!(
             "\n{others} group(s) of copies within one split of one class, which does little harm (--json lists them)"
         );
     }
     match inspection.findings.is_empty() {
-        true => anstream::println!("\n{GOOD}nothing to look after{GOOD:#}"),
-        false => anstream::println!("\n{HEADING}to look after{HEADING:#}"),
+        true => out!("\n{GOOD}nothing to look after{GOOD:#}"),
+        false => out!("\n{HEADING}to look after{HEADING:#}"),
     }
     for finding in &inspection.findings {
-        println!("  {finding}");
+        out!("  {finding}");
     }
 }
 
@@ -291,17 +294,17 @@ fn print_pictures(pictures: &PictureFacts) {
         .iter()
         .map(|(format, count)| format!("{count} {format}"))
         .collect();
-    println!("\n{} pictures: {}", pictures.readable, formats.join(", "));
+    out!("\n{} pictures: {}", pictures.readable, formats.join(", "));
     if let Some(sizes) = pictures.sizes {
         let [smallest, median, largest] =
             sizes.map(|[width, height]| format!("{width} × {height}"));
-        println!("smallest {smallest}, median {median}, largest {largest}");
+        out!("smallest {smallest}, median {median}, largest {largest}");
     }
     if !pictures.unreadable.is_empty() {
-        anstream::println!("\n{ERROR}cannot be read{ERROR:#}");
+        out!("\n{ERROR}cannot be read{ERROR:#}");
     }
     for picture in &pictures.unreadable {
-        println!("  {}: {}", picture.path, picture.reason);
+        out!("  {}: {}", picture.path, picture.reason);
     }
 }
 
@@ -311,15 +314,15 @@ fn print_copies(what: &str, copies: &[Copies], is_of_kind: impl Fn(&Copies) -> b
     if groups.is_empty() {
         return;
     }
-    anstream::println!("\n{WARNING}{what}: {} group(s){WARNING:#}", groups.len());
+    out!("\n{WARNING}{what}: {} group(s){WARNING:#}", groups.len());
     for group in groups.iter().take(GROUPS) {
         let how = match group.identical {
             true => "the same file",
             false => "nearly the same picture",
         };
-        println!("  {how}");
+        out!("  {how}");
         for copy in group.examples.iter().take(COPIES) {
-            println!(
+            out!(
                 "    {:<5} {}  {}",
                 copy.split.to_string(),
                 copy.class,
@@ -327,10 +330,10 @@ fn print_copies(what: &str, copies: &[Copies], is_of_kind: impl Fn(&Copies) -> b
             );
         }
         if group.examples.len() > COPIES {
-            println!("    and {} more", group.examples.len() - COPIES);
+            out!("    and {} more", group.examples.len() - COPIES);
         }
     }
     if groups.len() > GROUPS {
-        println!("  and {} more (--json lists them)", groups.len() - GROUPS);
+        out!("  and {} more (--json lists them)", groups.len() - GROUPS);
     }
 }

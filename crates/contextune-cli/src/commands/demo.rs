@@ -16,6 +16,7 @@ use include_dir::{Dir, include_dir};
 use super::{report, train};
 use crate::examples;
 use crate::options::Context;
+use crate::output::out;
 use crate::style::HEADING;
 use crate::watch::Watch;
 
@@ -86,7 +87,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         context.screen.remark(format!("{task}: {about}"));
         let outcome = run_task(task, arguments.visual, folder, &model, context)?;
         match arguments.json {
-            true => println!("{}", serde_json::to_string(&outcome)?),
+            true => out!("{}", serde_json::to_string(&outcome)?),
             false => print(&outcome),
         }
     }
@@ -195,7 +196,7 @@ fn vpt(data: &Path, shots: usize) -> Settings {
 }
 
 fn print(outcome: &Outcome) {
-    anstream::println!(
+    out!(
         "\n{HEADING}{}: {} classes, {} test pictures{HEADING:#}",
         outcome.task,
         outcome.classes,
@@ -203,7 +204,7 @@ fn print(outcome: &Outcome) {
     );
     let line = |what: &str, accuracy: f32| {
         let filled = (accuracy * 40.0).round() as usize;
-        println!(
+        out!(
             "  {what:<38} {:>5.1} %  {}",
             100.0 * accuracy,
             "█".repeat(filled)
@@ -224,8 +225,8 @@ fn print(outcome: &Outcome) {
     if let Some((shots, accuracy)) = outcome.vpt {
         line(&format!("VPT, {shots} pictures a class"), accuracy);
     }
-    println!("  runs: {}", outcome.runs.display());
+    out!("  runs: {}", outcome.runs.display());
     if let Some(page) = &outcome.page {
-        println!("  to look at: {}", page.display());
+        out!("  to look at: {}", page.display());
     }
 }

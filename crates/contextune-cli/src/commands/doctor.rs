@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::errors;
 use crate::options::{Context, devices, values};
+use crate::output::out;
 use crate::style::{ERROR, GOOD, WARNING};
 use crate::words;
 
@@ -109,7 +110,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         checks,
     };
     match arguments.json {
-        true => println!("{}", serde_json::to_string(&answer)?),
+        true => out!("{}", serde_json::to_string(&answer)?),
         false => print(&answer),
     }
     match broken {
@@ -267,13 +268,13 @@ fn print(answer: &Answer) {
             State::Warning => (WARNING, "warning"),
             State::Broken => (ERROR, "broken"),
         };
-        anstream::println!(
+        out!(
             "{style}{state:<8}{style:#} {:<15} {}",
             check.what,
             check.found
         );
         if let Some(advice) = &check.advice {
-            println!("{:24} {advice}", "");
+            out!("{:24} {advice}", "");
         }
     }
 }

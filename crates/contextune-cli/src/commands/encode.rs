@@ -10,6 +10,7 @@ use contextune::text::{Overlong, TemplateSet};
 
 use crate::examples;
 use crate::options::{Context, ModelArguments, PictureArguments, WrongUsage, values};
+use crate::output::out;
 
 /// Write features of pictures and texts to a safetensors file.
 ///
@@ -143,9 +144,9 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         let answer = serde_json::json!({
             "out": arguments.out, "pictures": pictures, "width": width, "tensors": tensors,
         });
-        println!("{answer}");
+        out!("{answer}");
     } else {
-        println!(
+        out!(
             "{pictures} pictures, width {width}: {}",
             arguments.out.display()
         );

@@ -12,9 +12,10 @@ use contextune::run::{self, Learned};
 use contextune::task::{Classify, Task, TaskDataset};
 use serde::Serialize;
 
-use crate::learned;
+use crate::learned::{self, MovedModel};
 use crate::measuring::{Measurable, MeasurableArguments, Summary};
 use crate::options::Context;
+use crate::output::out;
 use crate::watch::Watch;
 
 /// Measure what a run has learned.
@@ -26,6 +27,8 @@ use crate::watch::Watch;
 pub struct Arguments {
     /// The run folder.
     run: PathBuf,
+    #[command(flatten)]
+    moved: MovedModel,
     #[command(flatten)]
     measurable: MeasurableArguments,
     /// Write logits (N × K) and labels to this safetensors file.
@@ -45,7 +48,7 @@ struct Answer {
 
 /// Measures and prints.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
-    let (learned, model) = learned::open(&arguments.run, context)?;
+    let (learned, model) = learned::open(&arguments.run, &arguments.moved, context)?;
     let settings = &learned.settings;
     let measurable = arguments
         .measurable
@@ -62,7 +65,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         summary: Summary::of(&measurable, &accuracy),
     };
     match arguments.json {
-        true => println!("{}", serde_json::to_string(&answer)?),
+        true => out!("{}", serde_json::to_string(&answer)?),
         false => answer.summary.print(),
     }
     Ok(())

@@ -15,9 +15,10 @@ use contextune::task::{Classify, Measured};
 use contextune_report::{LearnedContext, LearnedVector, learned_context, png_of_tensor};
 use serde::Serialize;
 
-use crate::learned;
+use crate::learned::{self, MovedModel};
 use crate::measuring::{MeasurableArguments, Summary};
 use crate::options::Context;
+use crate::output::out;
 use crate::style::HEADING;
 
 /// Pairs of confused classes that are shown.
@@ -34,6 +35,8 @@ const PICTURES: usize = 3;
 pub struct Arguments {
     /// The run folder.
     run: PathBuf,
+    #[command(flatten)]
+    moved: MovedModel,
     /// Words to show for each context vector.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     words: u16,
@@ -98,7 +101,7 @@ fn write_picture(path: &Path, learned: &Learned, model: &Model) -> Result<()> {
 
 /// Looks and prints.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
-    let (learned, model) = learned::open(&arguments.run, context)?;
+    let (learned, model) = learned::open(&arguments.run, &arguments.moved, context)?;
     let method = learned.method().name().to_owned();
     if let Some(path) = &arguments.picture {
         write_picture(path, &learned, &model)?;
@@ -123,7 +126,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         method,
     };
     match arguments.json {
-        true => println!("{}", serde_json::to_string(&answer)?),
+        true => out!("{}", serde_json::to_string(&answer)?),
         false => print(&answer, learned.method()),
     }
     Ok(())
@@ -210,22 +213,22 @@ fn print(answer: &Answer, method: &AnyMethod) {
             true => "for each class",
             false => "for all classes",
         };
-        anstream::println!(
+        out!(
             "{HEADING}{}: {} context vectors {shared}, class name at the {}{HEADING:#}",
             answer.method,
             context.length,
             context.position
         );
         if method.settings::<CoCoOpSettings>().is_some() {
-            println!("(as they are before a picture shifts them)");
+            out!("(as they are before a picture shifts them)");
         }
-        anstream::println!(
+        out!(
             "\n{HEADING}the words nearest to each vector (distance), and most equal in direction (cosine){HEADING:#}"
         );
         for vector in &context.vectors {
             print_vector(vector);
         }
-        println!();
+        out!("");
     }
     if let Some(classification) = &answer.classification {
         print_classification(classification);
@@ -234,7 +237,7 @@ fn print(answer: &Answer, method: &AnyMethod) {
 
 fn print_vector(vector: &LearnedVector) {
     if let (Some(class), 1) = (&vector.class, vector.place) {
-        println!("{class}");
+        out!("{class}");
     }
     let line = |words: &[NearWord], value: fn(&NearWord) -> f32| {
         let words: Vec<String> = words
@@ -249,11 +252,11 @@ fn print_vector(vector: &LearnedVector) {
             moved.distance, moved.cosine
         )
     });
-    println!("{:>4}{moved}", vector.place);
+    out!("{:>4}{moved}", vector.place);
     let by_distance = line(&vector.nearest_by_distance, |word| word.distance);
-    println!("      distance  {by_distance}");
+    out!("      distance  {by_distance}");
     let by_cosine = line(&vector.nearest_by_cosine, |word| word.cosine);
-    println!("      cosine    {by_cosine}");
+    out!("      cosine    {by_cosine}");
 }
 
 fn print_classification(classification: &Classification) {
@@ -261,24 +264,26 @@ fn print_classification(classification: &Classification) {
     if classification.confused.is_empty() {
         return;
     }
-    anstream::println!("\n{HEADING}most often confused{HEADING:#}");
+    out!("\n{HEADING}most often confused{HEADING:#}");
     for pair in &classification.confused {
-        println!(
+        out!(
             "{:>4}  {} taken for {}",
-            pair.count, pair.class, pair.predicted
+            pair.count,
+            pair.class,
+            pair.predicted
         );
         let pictures = classification.mistakes.iter().filter(|mistake| {
             (&mistake.class, &mistake.predicted) == (&pair.class, &pair.predicted)
         });
         for picture in pictures.take(PICTURES) {
-            println!(
+            out!(
                 "        {:.0} %  {}",
                 100.0 * picture.probability,
                 picture.path
             );
         }
         if pair.count > PICTURES {
-            println!("        and {} more", pair.count - PICTURES);
+            out!("        and {} more", pair.count - PICTURES);
         }
     }
 }

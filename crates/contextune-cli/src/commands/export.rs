@@ -12,8 +12,9 @@ use contextune::run::AnyMethod;
 use contextune::run::Learned;
 use contextune::task::Classify;
 
-use crate::learned;
+use crate::learned::{self, MovedModel};
 use crate::options::{Context, WrongUsage, values};
+use crate::output::out;
 
 /// Write a run's prompt or its finished classifier for other programs.
 ///
@@ -25,6 +26,8 @@ use crate::options::{Context, WrongUsage, values};
 pub struct Arguments {
     /// The run folder.
     run: PathBuf,
+    #[command(flatten)]
+    moved: MovedModel,
     /// What to write.
     #[arg(long, value_enum)]
     format: Format,
@@ -66,7 +69,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
             written.display()
         );
     }
-    let (learned, model) = learned::open(&arguments.run, context)?;
+    let (learned, model) = learned::open(&arguments.run, &arguments.moved, context)?;
     let class_names = learned.class_names()?;
     if arguments.format == Format::Dassl {
         return write_dassl(&arguments, &learned, &model);
@@ -77,7 +80,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         _ => classifier::write(&written, &model, &features, class_names)?,
     }
     let (method, classes) = (learned.method().name(), class_names.len());
-    println!("{method}, {classes} classes: {}", written.display());
+    out!("{method}, {classes} classes: {}", written.display());
     Ok(())
 }
 
@@ -131,8 +134,8 @@ fn write_dassl(arguments: &Arguments, learned: &Learned, model: &Model) -> Resul
         },
     }
     .write(&arguments.out)?;
-    println!("{}", path.display());
-    println!(
+    out!("{}", path.display());
+    out!(
         "the official code takes it with --model-dir {} --load-epoch {epoch}; its settings must say the same: {} context vectors{}, class name at the {}{}",
         arguments.out.display(),
         layout.length,

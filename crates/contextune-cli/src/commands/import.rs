@@ -23,6 +23,7 @@ use super::train::absolute_model;
 use crate::examples;
 use crate::measuring::Measurable;
 use crate::options::{Context, ModelArguments, PictureArguments, WrongUsage};
+use crate::output::out;
 use crate::watch::Watch;
 
 /// Take over a prompt that the official code of CoOp or CoCoOp learned (Dassl's model.pth.tar-N).
@@ -277,13 +278,13 @@ impl Arguments {
                 epochs: checkpoint.epoch,
                 accuracy,
             };
-            println!("{}", serde_json::to_string(&answer)?);
+            out!("{}", serde_json::to_string(&answer)?);
             return Ok(());
         }
         let accuracy = accuracy.map_or_else(String::new, |accuracy| {
             format!("{:.1} % on the test split, ", 100.0 * accuracy)
         });
-        println!(
+        out!(
             "{}: {accuracy}{} context vectors{}, class name at the {}, {classes} classes; the run is in {}",
             settings.method.name(),
             layout.length,

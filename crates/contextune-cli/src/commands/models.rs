@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use contextune::backbone::{ImageTowerConfig, ModelConfig};
 use contextune::checkpoint::{self, OpenOptions, hub};
+use contextune::image::{Middle, Preprocess, Resize};
 use contextune::model::{Model, ModelOptions};
 use serde::Serialize;
 
-use crate::options::Context;
+use crate::options::{Context, ModelArguments};
+use crate::output::out;
 use crate::style::HEADING;
 use crate::words;
 
@@ -33,12 +35,15 @@ const KNOWN: [Known; 2] = [
 ];
 
 /// List the models that --model takes by name: the one in this program, those of the hub that are on this disk, and some to fetch.
+/// With --model: what that one is and how it wants its pictures.
 ///
 /// Files and folders of one's own are models too: OpenAI's .pt, Hugging Face, OpenCLIP, .npz from JAX.
 ///
 /// Example: contextune models
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -61,6 +66,17 @@ struct Described {
     /// Side of its pictures in pixels.
     image_size: usize,
     embedding_width: usize,
+}
+
+/// One model, and how it wants its pictures.
+#[derive(Serialize)]
+struct Single {
+    #[serde(flatten)]
+    model: Described,
+    preprocess: Preprocess,
+    mean: [f32; 3],
+    std: [f32; 3],
+    fingerprint: String,
 }
 
 /// A model in the hub's cache.
@@ -115,6 +131,22 @@ impl Described {
 
 /// Looks and prints.
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
+    if arguments.model.model.is_some() {
+        let model = arguments.model.open(context)?;
+        let normalization = model.normalization_values();
+        let single = Single {
+            model: Described::of(model.config()),
+            preprocess: model.preprocess(model.config().image.image_size()),
+            mean: normalization.mean,
+            std: normalization.std,
+            fingerprint: model.fingerprint()?,
+        };
+        match arguments.json {
+            true => out!("{}", serde_json::to_string(&single)?),
+            false => single.print(),
+        }
+        return Ok(());
+    }
     let embedded = Model::open(None, ModelOptions::default(), &context.device, |_| ())?;
     let options = hub::Options::from_env();
     let cached = match &options {
@@ -128,10 +160,45 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         known: KNOWN,
     };
     match arguments.json {
-        true => println!("{}", serde_json::to_string(&answer)?),
+        true => out!("{}", serde_json::to_string(&answer)?),
         false => print(&answer),
     }
     Ok(())
+}
+
+impl Single {
+    fn print(&self) {
+        let Preprocess {
+            size,
+            resize,
+            filter,
+            fill,
+            middle,
+            rgb_first,
+        } = self.preprocess;
+        let resized = match resize {
+            Resize::Unchanged => "their size is kept".to_owned(),
+            Resize::ShorterSide(side) => format!("the shorter side becomes {side} pixels"),
+            Resize::LongerSide(side) => format!("the longer side becomes {side} pixels"),
+            Resize::Square(side) => format!("all of them is squashed into {side} × {side} pixels"),
+        };
+        let filter = format!("{filter:?}").to_lowercase();
+        let odd = match middle {
+            Middle::RoundedToEven => "to the even number",
+            Middle::RoundedDown => "down",
+        };
+        let order = if rgb_first { "before" } else { "after" };
+        let [mean, std] =
+            [self.mean, self.std].map(|values| values.map(|value| format!("{value:.4}")).join(" "));
+        out!("{}", self.model.line());
+        out!("  pictures     {resized} ({filter})");
+        out!(
+            "  middle       {size} × {size} pixels, half of an odd margin rounded {odd}; {fill:?} around what is smaller"
+        );
+        out!("  RGB          {order} that");
+        out!("  pixels       in 0 … 1, less {mean}, divided by {std}");
+        out!("  fingerprint  {}", self.fingerprint);
+    }
 }
 
 fn described(cached: hub::CachedModel) -> Cached {
@@ -146,12 +213,12 @@ fn described(cached: hub::CachedModel) -> Cached {
 }
 
 fn print(answer: &Answer) {
-    anstream::println!("{HEADING}in this program, without --model{HEADING:#}");
-    println!("  {}; knows icons, not photographs", answer.embedded.line());
+    out!("{HEADING}in this program, without --model{HEADING:#}");
+    out!("  {}; knows icons, not photographs", answer.embedded.line());
     if let Some(cache) = &answer.cache {
-        anstream::println!("\n{HEADING}on this disk, in {}{HEADING:#}", cache.display());
+        out!("\n{HEADING}on this disk, in {}{HEADING:#}", cache.display());
         if answer.cached.is_empty() {
-            println!("  none yet");
+            out!("  none yet");
         }
     }
     for cached in &answer.cached {
@@ -159,11 +226,9 @@ fn print(answer: &Answer) {
             Some(model) => model.line(),
             None => "not complete, or of a family that is not read".to_owned(),
         };
-        println!("  {}: {what}; {}", cached.id, words::bytes(cached.bytes));
+        out!("  {}: {what}; {}", cached.id, words::bytes(cached.bytes));
     }
-    anstream::println!(
-        "\n{HEADING}to fetch from the hub, among others of their families{HEADING:#}"
-    );
+    out!("\n{HEADING}to fetch from the hub, among others of their families{HEADING:#}");
     for known in answer.known {
         let Known {
             id,
@@ -178,8 +243,6 @@ fn print(answer: &Answer) {
         let licence = known
             .licence
             .map_or_else(String::new, |licence| format!("; {licence}"));
-        println!(
-            "  {id}: {family}, {image_tower}, {image_size} × {image_size} pixels{width}{licence}"
-        );
+        out!("  {id}: {family}, {image_tower}, {image_size} × {image_size} pixels{width}{licence}");
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use contextune::run::{self, Settings};
 
 use super::classify::{self, SHOWN};
-use crate::learned;
+use crate::learned::{self, MovedModel};
 use crate::options::Context;
 use crate::picture_paths::PicturePaths;
 use crate::watch::Watch;
@@ -18,6 +18,8 @@ use crate::watch::Watch;
 pub struct Arguments {
     /// The run folder.
     run: PathBuf,
+    #[command(flatten)]
+    moved: MovedModel,
     #[command(flatten)]
     paths: PicturePaths,
     /// Stop at the first picture that cannot be read, instead of leaving it out with a warning.
@@ -31,7 +33,7 @@ pub struct Arguments {
 /// Predicts and prints.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let paths = arguments.paths.pictures()?;
-    let (learned, model) = learned::open(&arguments.run, context)?;
+    let (learned, model) = learned::open(&arguments.run, &arguments.moved, context)?;
     let settings = &learned.settings;
     let predictor = learned.any_predictor(&model, learned.class_names()?)?;
     let asked = Settings {

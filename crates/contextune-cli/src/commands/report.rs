@@ -11,8 +11,9 @@ use contextune_report::{Grounds, ReportError, RunReport, compare};
 
 use crate::errors;
 use crate::examples;
-use crate::learned;
+use crate::learned::{self, MovedModel};
 use crate::options::Context;
+use crate::output::out;
 use crate::watch::Watch;
 
 /// Write the page of a run again, or a page that compares several.
@@ -25,6 +26,8 @@ pub struct Arguments {
     /// Run folders.
     #[arg(required = true)]
     runs: Vec<PathBuf>,
+    #[command(flatten)]
+    moved: MovedModel,
     /// Where the page goes; without it report.html in the run's folder, or here where several are compared.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -33,11 +36,14 @@ pub struct Arguments {
 /// Writes the page and prints where it is.
 pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let watch = Watch::new(context);
+    let moved = &arguments.moved;
     let page = match &arguments.runs[..] {
-        [run] => with_grounds(run, context, |grounds| grounds.page(&watch))?,
+        [run] => with_grounds(run, moved, context, |grounds| grounds.page(&watch))?,
         runs => {
             let gather = |run: &PathBuf| {
-                with_grounds(run, context, |grounds| RunReport::gather(grounds, &watch))
+                with_grounds(run, moved, context, |grounds| {
+                    RunReport::gather(grounds, &watch)
+                })
             };
             compare(&runs.iter().map(gather).collect::<Result<Vec<_>>>()?)
         }
@@ -48,17 +54,18 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         (_, None) => "report.html".into(),
     };
     std::fs::write(&out, page).with_context(|| format!("cannot write {}", out.display()))?;
-    println!("{}", out.display());
+    out!("{}", out.display());
     Ok(())
 }
 
 /// Gives `show` a finished run with its model and data.
 fn with_grounds<T>(
     run: &Path,
+    moved: &MovedModel,
     context: &Context,
     show: impl FnOnce(&Grounds<'_>) -> Result<T, ReportError>,
 ) -> Result<T> {
-    let (learned, model) = learned::open(run, context)?;
+    let (learned, model) = learned::open(run, moved, context)?;
     let Some(data) = &learned.settings.data else {
         bail!(
             "{} was imported without data, so there is nothing to show: measure it with `contextune eval {} --data`",

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::errors;
 use crate::options::{Context, ModelArguments, WrongUsage, open_model};
+use crate::output::note;
 
 /// How often the user's wish to stop is looked for.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -99,7 +100,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
             many => format!("{many} learned prompts"),
         };
         // Nobody could use the server without: not even --quiet hides it.
-        eprintln!("serving on http://{address} ({prompts}); Ctrl-C stops");
+        note!("serving on http://{address} ({prompts}); Ctrl-C stops");
         let _gentle = context
             .interrupt
             .gentle("answering what has been asked, ending a lesson after its epoch; Ctrl-C again stops at once");
@@ -140,7 +141,15 @@ fn check(arguments: &Arguments) -> Result<()> {
 /// Everything that is served: runs, models, and what was taught before.
 fn shelf(arguments: &Arguments, context: &Context) -> Result<Shelf> {
     let mut shelf = Shelf::new(context.device.clone());
-    let mut open = |name: Option<&str>, options: ModelOptions| open_model(name, options, context);
+    let given = arguments.model.model.as_deref();
+    // The model of a run may have moved: its fingerprint says whether the one that was given is it.
+    let mut open = |name: Option<&str>, options: ModelOptions| {
+        let opened = open_model(name, options, context);
+        match given {
+            Some(given) if opened.is_err() => open_model(Some(given), options, context),
+            _ => opened,
+        }
+    };
     for argument in &arguments.runs {
         let (name, run) = match argument.split_once('=') {
             // A folder may well have = in its name.

@@ -1,11 +1,12 @@
 //! `contextune completions` and `contextune man`: what a shell and `man` know about the program.
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::Command;
 use clap_complete::Shell;
+
+use crate::output;
 
 /// Print completions for a shell.
 ///
@@ -30,9 +31,8 @@ pub fn complete(arguments: &CompletionArguments, mut program: Command) -> Result
     let name = program.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut program, name, &mut script);
-    io::stdout()
-        .write_all(&script)
-        .context("cannot print the completions")
+    output::print(format_args!("{}", String::from_utf8(script)?));
+    Ok(())
 }
 
 /// Writes.

@@ -5,6 +5,7 @@ use contextune::text::Overlong;
 use serde::Serialize;
 
 use crate::options::{Context, ModelArguments};
+use crate::output::{self, out};
 
 /// Show the token ids that the model sees for a text, from start to end token.
 ///
@@ -41,6 +42,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     };
     let limit = model.text_config()?.context_length;
     for text in &arguments.texts {
+        output::check()?;
         let ids = tokenizer.tokenize(text, limit, overlong)?;
         let tokens = ids
             .iter()
@@ -48,7 +50,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
             .collect();
         let answer = Answer { text, ids, tokens };
         if arguments.json {
-            println!("{}", serde_json::to_string(&answer)?);
+            out!("{}", serde_json::to_string(&answer)?);
         } else {
             let pairs: Vec<String> = answer
                 .ids
@@ -56,7 +58,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
                 .zip(&answer.tokens)
                 .map(|(id, token)| format!("{id} {token}"))
                 .collect();
-            println!("{}", pairs.join(" | "));
+            out!("{}", pairs.join(" | "));
         }
     }
     Ok(())

@@ -12,12 +12,13 @@ use super::weights::{Source, Weights};
 use crate::architecture::{
     Activation, EfficientNetConfig, ImageTowerConfig, InvertedResidual, ModelConfig,
 };
+use crate::image::{Preprocess, Resize};
 
 /// Pixels from window to window in each block: no tensor tells.
 const STRIDES: [usize; 16] = [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1];
 /// Side of the square input, and of the shorter side before the middle is cut out.
 const IMAGE_SIZE: usize = 224;
-const SHORTER_SIDE: usize = 256;
+const SHORTER_SIDE: u32 = 256;
 
 /// Returns whether tensors have the names of this network.
 pub(super) fn is_one(tensors: &TensorTable) -> bool {
@@ -71,7 +72,12 @@ pub(super) fn open(path: &Path, tensors: TensorTable, options: OpenOptions) -> R
         };
         Source::named(official)
     };
+    let size = IMAGE_SIZE as u32;
     Ok(Checkpoint {
+        preprocess: Preprocess {
+            resize: Resize::ShorterSide(SHORTER_SIDE),
+            ..Preprocess::new(size)
+        },
         format: Format::EfficientNetLite,
         weights: Weights::assemble(path, &config, tensors, source)?,
         config,
@@ -81,7 +87,6 @@ pub(super) fn open(path: &Path, tensors: TensorTable, options: OpenOptions) -> R
             mean: [127.0 / 255.0; 3],
             std: [128.0 / 255.0; 3],
         },
-        shorter_side: Some(SHORTER_SIDE),
         warnings: Vec::new(),
     })
 }

@@ -100,6 +100,14 @@ pub enum Error {
         /// The value.
         value: f32,
     },
+    /// A factor on cosines that no float holds.
+    #[error("{}: logit_scale is {scale}, whose exponential is infinite: training has diverged; CLIP models end at 4.6, which is a factor of 100", path.display())]
+    LogitScale {
+        /// The file.
+        path: PathBuf,
+        /// The logarithm of the factor.
+        scale: f32,
+    },
     /// The model is not on the hub, or not for this user.
     #[error(
         "the hub has no public model {id} (HTTP {status} from {endpoint}): check the spelling; a private or gated model needs an access token in HF_TOKEN"

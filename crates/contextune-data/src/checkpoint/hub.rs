@@ -10,39 +10,8 @@ use hf_hub::{Cache, CacheRepo};
 use super::error::{Error, Result};
 use super::folder::existing_file;
 pub use super::hub_id::{FetchProgress as Progress, is_id};
+pub use super::hub_options::Options;
 use super::{hugging_face, open_clip};
-
-/// Where models come from and where they are kept.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Address of the hub.
-    pub endpoint: String,
-    /// Folder of the cache.
-    pub cache: PathBuf,
-    /// Access token for private and gated models.
-    pub token: Option<String>,
-    /// Never use the network.
-    pub offline: bool,
-}
-
-impl Options {
-    /// Reads what Hugging Face's tools read: `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` (else the token file of `hf auth
-    /// login`) and `HF_HUB_OFFLINE`. `None` where neither `HF_HOME` nor a home folder is known.
-    pub fn from_env() -> Option<Self> {
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let home = match variable("HF_HOME") {
-            Some(home) => home.into(),
-            None => std::env::home_dir()?.join(".cache").join("huggingface"),
-        };
-        let cache = home.join("hub");
-        Some(Self {
-            endpoint: variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into()),
-            token: variable("HF_TOKEN").or_else(|| Cache::new(cache.clone()).token()),
-            offline: variable("HF_HUB_OFFLINE").is_some_and(|value| value != "0"),
-            cache,
-        })
-    }
-}
 
 /// A model in the cache.
 #[derive(Clone, Debug)]
@@ -148,7 +117,11 @@ pub fn fetch(
         }
     };
     // The weights come last: their presence says that the rest is there (see complete_folder).
-    for file in ["preprocessor_config.json", "tokenizer.json"] {
+    for file in [
+        "preprocessor_config.json",
+        "processor_config.json",
+        "tokenizer.json",
+    ] {
         if has(file) {
             download(&repository, id, options, file, &mut progress)?;
         }

@@ -7,11 +7,12 @@ use serde::Deserialize;
 
 use super::error::{Error, Result};
 use super::folder::{existing_file, read_json};
-use super::opened::{Checkpoint, Format, Normalization, OpenOptions};
+use super::hugging_face_preprocessor::{self, Prepared, Processor};
+use super::opened::{Checkpoint, Format, OpenOptions};
 use super::table::tensors_of;
 use super::tensor::TensorTable;
 use super::weights::{Axes, Source, Weights};
-use super::{hugging_face_vit, parameters, recognize};
+use super::{hugging_face_vit, parameters, recognize, wrappers};
 use crate::architecture::{
     Activation, ImageTowerConfig, ModelConfig, TextTowerConfig, VitConfig, VitFamily,
 };
@@ -99,15 +100,6 @@ impl Default for VisionConfig {
     }
 }
 
-/// `preprocessor_config.json`
-#[derive(Deserialize)]
-struct Preprocessor {
-    image_mean: Option<[f32; 3]>,
-    image_std: Option<[f32; 3]>,
-    /// Pillow's number of the filter; 3 is bicubic.
-    resample: Option<u32>,
-}
-
 /// The list of a model in several files.
 #[derive(Deserialize)]
 struct Index {
@@ -116,7 +108,8 @@ struct Index {
 
 /// Opens a folder with its weights.
 pub(super) fn open_folder(folder: &Path, options: OpenOptions) -> Result<Checkpoint> {
-    open(folder, read_tensors(folder)?, options)
+    let (tensors, _) = wrappers::unwrapped(folder, read_tensors(folder)?)?;
+    open(folder, tensors, options)
 }
 
 /// Opens weights with the configuration of their folder.
@@ -137,7 +130,33 @@ pub(super) fn open(
     parameters::check_config(&config_file, &config)?;
 
     let weights = Weights::assemble(folder, &config, tensors, source)?;
-    let (normalization, mut warnings) = read_preprocessor(folder)?;
+    let Prepared {
+        preprocess,
+        normalization,
+        is_given,
+    } = hugging_face_preprocessor::read(folder, Processor::Clip)?;
+    let side = config.image.image_size();
+    let mut warnings = Vec::new();
+    let preprocess = match is_given {
+        true if preprocess.size as usize != side => {
+            return Err(Error::unsupported(
+                folder,
+                format!(
+                    "pictures prepared {} pixels wide for an image tower that takes {side}",
+                    preprocess.size
+                ),
+                "set crop_size in preprocessor_config.json to the image_size in config.json",
+            ));
+        }
+        true => preprocess,
+        false => {
+            warnings.push(format!(
+                "{}: no preprocessor_config.json says how pictures are prepared; they are prepared as for OpenAI's models",
+                folder.display()
+            ));
+            preprocess.at(side as u32)
+        }
+    };
     let tokenizer_file = existing_file(folder, "tokenizer.json");
     if tokenizer_file.is_none() && existing_file(folder, "vocab.json").is_some() {
         warnings.push(format!(
@@ -150,8 +169,8 @@ pub(super) fn open(
         config,
         weights,
         tokenizer_file,
+        preprocess,
         normalization,
-        shorter_side: None,
         warnings,
     })
 }
@@ -244,32 +263,6 @@ fn tower<T: serde::de::DeserializeOwned>(
     settings.extend(older.unwrap_or_default());
     serde_json::from_value(settings.into())
         .map_err(|error| Error::config(path, format!("{field}: {error}")))
-}
-
-fn read_preprocessor(folder: &Path) -> Result<(Normalization, Vec<String>)> {
-    let Some(path) = existing_file(folder, "preprocessor_config.json") else {
-        let warning = format!(
-            "{}: no preprocessor_config.json; pictures are normalised as OpenAI's models expect",
-            folder.display()
-        );
-        return Ok((Normalization::OPENAI, vec![warning]));
-    };
-    let preprocessor: Preprocessor = read_json(&path)?;
-    let normalization = Normalization {
-        mean: preprocessor
-            .image_mean
-            .unwrap_or(Normalization::OPENAI.mean),
-        std: preprocessor.image_std.unwrap_or(Normalization::OPENAI.std),
-    };
-    normalization.check(&path)?;
-    let mut warnings = Vec::new();
-    if let Some(filter) = preprocessor.resample.filter(|&filter| filter != 3) {
-        warnings.push(format!(
-            "{}: pictures are resized bicubically, although the file asks for Pillow's filter {filter}",
-            path.display()
-        ));
-    }
-    Ok((normalization, warnings))
 }
 
 /// Returns the weights of a folder under their Hugging Face names.

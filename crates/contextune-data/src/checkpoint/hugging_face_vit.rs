@@ -6,8 +6,9 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::error::{Error, Result};
-use super::folder::{existing_file, read_json};
-use super::opened::{Checkpoint, Format, Normalization, OpenOptions};
+use super::folder::read_json;
+use super::hugging_face_preprocessor::{self, Prepared, Processor};
+use super::opened::{Checkpoint, Format, OpenOptions};
 use super::parameters;
 use super::tensor::TensorTable;
 use super::weights::{Axes, Source, Weights};
@@ -64,40 +65,6 @@ fn yes() -> bool {
     true
 }
 
-/// `preprocessor_config.json`
-#[derive(Default, Deserialize)]
-struct Preprocessor {
-    image_mean: Option<[f32; 3]>,
-    image_std: Option<[f32; 3]>,
-    crop_size: Option<Size>,
-    size: Option<Size>,
-    #[serde(default = "yes")]
-    do_center_crop: bool,
-    /// Pillow's number of the filter; 3 is bicubic.
-    resample: Option<u32>,
-}
-
-/// A side in pixels, in one of the ways that `transformers` has written it.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Size {
-    Side(usize),
-    Square { height: usize, width: usize },
-    Shortest { shortest_edge: usize },
-    Other {},
-}
-
-impl Size {
-    fn side(&self) -> Option<usize> {
-        match *self {
-            Self::Side(side) => Some(side),
-            Self::Square { height, width } => (height == width).then_some(height),
-            Self::Shortest { shortest_edge } => Some(shortest_edge),
-            Self::Other {} => None,
-        }
-    }
-}
-
 /// The three kinds, by the `model_type` of the configuration.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -113,6 +80,15 @@ impl Kind {
             "deit" => Some(Self::Deit),
             "dinov2" => Some(Self::Dinov2),
             _ => None,
+        }
+    }
+
+    /// Returns the processor that such models have.
+    fn processor(self) -> Processor {
+        match self {
+            Self::Vit => Processor::Vit,
+            Self::Deit => Processor::Deit,
+            Self::Dinov2 => Processor::Bit,
         }
     }
 
@@ -157,26 +133,18 @@ pub(super) fn open(
         return Err(unsupported("a model with another activation than gelu"));
     }
 
-    let preprocessor: Preprocessor = match existing_file(folder, "preprocessor_config.json") {
-        Some(path) => read_json(&path)?,
-        None => Preprocessor::default(),
-    };
+    let Prepared {
+        preprocess,
+        normalization,
+        is_given,
+    } = hugging_face_preprocessor::read(folder, kind.processor())?;
     let mut warnings = Vec::new();
-    let usual = match kind {
-        Kind::Vit => Normalization::HALF,
-        Kind::Deit | Kind::Dinov2 => Normalization::IMAGENET,
-    };
-    if preprocessor.image_mean.is_none() {
+    if !is_given {
         warnings.push(format!(
-            "{}: no preprocessor_config.json says how pixels are normalised; what is usual for this kind of model is taken",
+            "{}: no preprocessor_config.json says how pictures are prepared; what is usual for this kind of model is taken",
             folder.display()
         ));
     }
-    let normalization = Normalization {
-        mean: preprocessor.image_mean.unwrap_or(usual.mean),
-        std: preprocessor.image_std.unwrap_or(usual.std),
-    };
-    normalization.check(folder)?;
 
     // Classifiers keep the backbone under a prefix; what else they have is left aside.
     let prefix = kind.prefix();
@@ -205,25 +173,11 @@ pub(super) fn open(
     });
 
     let grid = config.image_size / config.patch_size.max(1);
-    let size = preprocessor.size.as_ref().and_then(Size::side);
-    let crop = preprocessor.crop_size.as_ref().and_then(Size::side);
-    let crop = crop.filter(|_| preprocessor.do_center_crop);
-    // Without a crop the whole picture would be squashed into the square.
-    let shorter_side = size.filter(|_| crop.is_some());
-    if crop.is_none() && matches!(preprocessor.size, Some(Size::Side(_) | Size::Square { .. })) {
-        warnings.push(format!(
-            "{}: the middle of a picture is cut out, although the file asks to squash all of it into a square",
-            folder.display()
-        ));
-    }
-    if let Some(filter) = preprocessor.resample.filter(|&filter| filter != 3) {
-        warnings.push(format!(
-            "{}: pictures are resized bicubically, although the file asks for Pillow's filter {filter}",
-            folder.display()
-        ));
-    }
-    let asked = crop.or(size);
-    let image_size = asked.unwrap_or(config.image_size);
+    // The position embeddings are resized to the pictures.
+    let image_size = match is_given {
+        true => preprocess.size as usize,
+        false => config.image_size,
+    };
     let mlp_width = match (config.intermediate_size, config.mlp_ratio) {
         (Some(width), None) => width,
         (_, ratio) => (ratio.unwrap_or(4.0) * config.hidden_size as f64) as usize,
@@ -264,8 +218,8 @@ pub(super) fn open(
         weights: Weights::assemble(folder, &config, tensors, |name| names.source(name))?,
         config,
         tokenizer_file: None,
+        preprocess: preprocess.at(image_size as u32),
         normalization,
-        shorter_side: shorter_side.filter(|&side| side >= image_size),
         warnings,
     })
 }

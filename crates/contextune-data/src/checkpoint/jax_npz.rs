@@ -17,6 +17,7 @@ use super::zip::locate;
 use crate::architecture::{
     Activation, ImageTowerConfig, ModelConfig, PlainVit, PositionResizing, VitConfig, VitFamily,
 };
+use crate::image::Preprocess;
 
 /// Bytes of an array's header; those of real files have 118.
 const MAX_HEADER: usize = 1 << 14;
@@ -43,12 +44,12 @@ pub(super) fn open(file: &Arc<Bytes>) -> Result<Checkpoint> {
     let config = config(&path, &tensors)?;
     parameters::check_config(&path, &config)?;
     Ok(Checkpoint {
+        preprocess: Preprocess::new(config.image.image_size() as u32),
         format: Format::JaxNpz,
         weights: Weights::assemble(&path, &config, tensors, source)?,
         config,
         tokenizer_file: None,
         normalization: Normalization::HALF,
-        shorter_side: None,
         warnings: Vec::new(),
     })
 }

@@ -14,7 +14,10 @@ mod folder;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod hub_id;
+#[cfg(feature = "hub")]
+mod hub_options;
 mod hugging_face;
+mod hugging_face_preprocessor;
 mod hugging_face_vit;
 mod jax_npz;
 mod open_clip;
@@ -29,6 +32,7 @@ mod tensor;
 mod torch_archive;
 mod torch_writer;
 mod weights;
+mod wrappers;
 mod zip;
 
 pub use error::{Error, Result};
@@ -65,12 +69,7 @@ pub fn open(path: &Path, options: OpenOptions) -> Result<Checkpoint> {
             if metadata.contains_key(CONFIG_KEY) {
                 return openai::open(path, Format::Safetensors, tensors, &metadata, options);
             }
-            let format = if open_clip::has_wrapped_names(&tensors) {
-                Format::OpenClip
-            } else {
-                Format::Safetensors
-            };
-            (format, tensors, metadata)
+            (Format::Safetensors, tensors, metadata)
         }
         Container::Npz => return jax_npz::open(&file),
         Container::Torch => {
@@ -82,6 +81,12 @@ pub fn open(path: &Path, options: OpenOptions) -> Result<Checkpoint> {
             };
             (format, archive.tensors()?, BTreeMap::new())
         }
+    };
+    let (tensors, is_wrapped) = wrappers::unwrapped(path, tensors)?;
+    // OpenAI's and this library's own files have no wrapper.
+    let format = match is_wrapped || open_clip::has_text_wrapper(&tensors) {
+        true => Format::OpenClip,
+        false => format,
     };
     if efficientnet_lite::is_one(&tensors) {
         return efficientnet_lite::open(path, tensors, options);

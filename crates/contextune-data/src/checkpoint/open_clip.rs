@@ -12,8 +12,9 @@ use super::opened::{Checkpoint, Format, Normalization, OpenOptions};
 use super::table::tensors_of;
 use super::tensor::TensorTable;
 use super::weights::{Weights, is_openai_size};
-use super::{openai, parameters, recognize};
+use super::{openai, parameters, recognize, wrappers};
 use crate::architecture::{Activation, ImageTowerConfig};
+use crate::image::{Filter, Preprocess, Resize};
 
 pub(super) const CONFIG_FILE: &str = "open_clip_config.json";
 /// Files that hold weights, the preferred first.
@@ -25,7 +26,7 @@ pub(super) const WEIGHT_FILES: [&str; 2] =
 struct Config {
     model_cfg: Model,
     #[serde(default)]
-    preprocess_cfg: Preprocess,
+    preprocess_cfg: PreprocessSettings,
 }
 
 #[derive(Deserialize)]
@@ -45,12 +46,24 @@ struct Tower {
     rest: BTreeMap<String, Value>,
 }
 
+/// How pictures are prepared (`open_clip.PreprocessCfg`).
 #[derive(Default, Deserialize)]
-struct Preprocess {
+struct PreprocessSettings {
+    size: Option<Value>,
+    mode: Option<String>,
     mean: Option<[f32; 3]>,
     std: Option<[f32; 3]>,
     interpolation: Option<String>,
     resize_mode: Option<String>,
+    fill_color: Option<FillColour>,
+}
+
+/// The colour around a picture that does not fill its square.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum FillColour {
+    Grey(u8),
+    Rgb([u8; 3]),
 }
 
 /// Settings of a tower that its shapes tell or that matter only in training.
@@ -102,11 +115,11 @@ pub(super) fn open_without_config(
     parameters::check_config(path, &config)?;
     Ok(Checkpoint {
         format: Format::OpenClip,
+        preprocess: Preprocess::new(config.image.image_size() as u32),
         weights: Weights::assemble(path, &config, tensors, openai::same_name)?,
         config,
         tokenizer_file: None,
         normalization: Normalization::OPENAI,
-        shorter_side: None,
         warnings,
     })
 }
@@ -123,7 +136,7 @@ pub(super) fn open_folder(folder: &Path, options: OpenOptions) -> Result<Checkpo
                 format!("it needs one of {}", WEIGHT_FILES.join(", ")),
             )
         })?;
-    let tensors = tensors_of(&path)?;
+    let (tensors, _) = wrappers::unwrapped(&path, tensors_of(&path)?)?;
     recognize::refuse_other_families(&path, &tensors)?;
     open(folder, &path, tensors, options)
 }
@@ -165,43 +178,35 @@ pub(super) fn open(
         }
     }
     parameters::check_config(&config_file, &config)?;
-    let (normalization, warnings) = preprocessing(&config_file, preprocess)?;
+    let size = config.image.image_size() as u32;
+    let (preprocess, normalization) = preprocess.read(&config_file, size)?;
     Ok(Checkpoint {
         format: Format::OpenClip,
+        preprocess,
         weights: Weights::assemble(path, &config, tensors, openai::same_name)?,
         config,
         tokenizer_file: existing_file(folder, "tokenizer.json"),
         normalization,
-        shorter_side: None,
-        warnings,
+        warnings: Vec::new(),
     })
 }
 
-/// What wrappers put in front of OpenAI's names: DistributedDataParallel, torch.compile, and OpenCLIP's CustomTextCLIP
-/// for the text tower.
-const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "text."];
+/// What OpenCLIP's CustomTextCLIP puts in front of the text tower's names.
+const TEXT_WRAPPER: &str = "text.";
 
 fn plain_names(tensors: TensorTable) -> TensorTable {
     tensors
         .into_iter()
-        .map(|(name, tensor)| {
-            let mut plain = &*name;
-            while let Some(rest) = WRAPPERS
-                .iter()
-                .find_map(|wrapper| plain.strip_prefix(wrapper))
-            {
-                plain = rest;
-            }
-            (plain.to_owned(), tensor)
+        .map(|(name, tensor)| match name.strip_prefix(TEXT_WRAPPER) {
+            Some(plain) => (plain.to_owned(), tensor),
+            None => (name, tensor),
         })
         .collect()
 }
 
-/// Returns whether some names are not OpenAI's only because of what a wrapper put in front.
-pub(super) fn has_wrapped_names(tensors: &TensorTable) -> bool {
-    tensors
-        .keys()
-        .any(|name| WRAPPERS.iter().any(|wrapper| name.starts_with(wrapper)))
+/// Returns whether the text tower's names are those of CustomTextCLIP.
+pub(super) fn has_text_wrapper(tensors: &TensorTable) -> bool {
+    tensors.keys().any(|name| name.starts_with(TEXT_WRAPPER))
 }
 
 fn refuse_other_towers(path: &Path, tower: &str, settings: &Tower) -> Result<()> {
@@ -222,25 +227,58 @@ fn refuse_other_towers(path: &Path, tower: &str, settings: &Tower) -> Result<()>
     }
 }
 
-fn preprocessing(path: &Path, preprocess: Preprocess) -> Result<(Normalization, Vec<String>)> {
-    let normalization = Normalization {
-        mean: preprocess.mean.unwrap_or(Normalization::OPENAI.mean),
-        std: preprocess.std.unwrap_or(Normalization::OPENAI.std),
-    };
-    normalization.check(path)?;
-    let expected = [
-        ("interpolation", preprocess.interpolation, "bicubic"),
-        ("resize_mode", preprocess.resize_mode, "shortest"),
-    ];
-    let warnings = expected
-        .into_iter()
-        .filter_map(|(setting, value, ours)| {
-            let value = value.filter(|value| value != ours)?;
-            Some(format!(
-                "{}: pictures are prepared with {setting} {ours}, although the file asks for {value}",
-                path.display()
-            ))
-        })
-        .collect();
-    Ok((normalization, warnings))
+impl PreprocessSettings {
+    /// Returns what `open_clip.image_transform_v2` makes of them for pictures that are not trained on.
+    fn read(self, path: &Path, size: u32) -> Result<(Preprocess, Normalization)> {
+        let unsupported = |setting: &str, value: &Value| {
+            Error::unsupported(
+                path,
+                format!("pictures prepared with {setting} {value}"),
+                "OpenCLIP's resize_mode shortest, longest and squash, its interpolation bicubic and bilinear and squares of the tower's size are read",
+            )
+        };
+        if let Some(other) = self.size.filter(|given| !is_size(given, size)) {
+            return Err(unsupported("size", &other));
+        }
+        if let Some(mode) = self.mode.filter(|mode| mode != "RGB") {
+            return Err(unsupported("mode", &mode.into()));
+        }
+        let resize = match self.resize_mode.as_deref() {
+            None | Some("shortest") => Resize::ShorterSide(size),
+            Some("longest") => Resize::LongerSide(size),
+            Some("squash") => Resize::Square(size),
+            Some(other) => return Err(unsupported("resize_mode", &other.into())),
+        };
+        let filter = match self.interpolation.as_deref() {
+            // As there: whatever is not bilinear is bicubic, and "random" is random in training alone.
+            None | Some("bicubic" | "random") => Filter::Bicubic,
+            Some("bilinear") => Filter::Bilinear,
+            Some(other) => return Err(unsupported("interpolation", &other.into())),
+        };
+        let fill = match self.fill_color {
+            None => [0; 3],
+            Some(FillColour::Grey(grey)) => [grey; 3],
+            Some(FillColour::Rgb(rgb)) => rgb,
+        };
+        let normalization = Normalization {
+            mean: self.mean.unwrap_or(Normalization::OPENAI.mean),
+            std: self.std.unwrap_or(Normalization::OPENAI.std),
+        };
+        normalization.check(path)?;
+        let preprocess = Preprocess {
+            resize,
+            filter,
+            fill,
+            ..Preprocess::new(size)
+        };
+        Ok((preprocess, normalization))
+    }
+}
+
+/// Returns whether a size as OpenCLIP writes it, a side or height and width, is the square of this side.
+fn is_size(given: &Value, side: u32) -> bool {
+    match given {
+        Value::Array(sides) => sides.iter().all(|given| *given == side),
+        given => *given == side,
+    }
 }

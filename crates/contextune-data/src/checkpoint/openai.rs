@@ -13,6 +13,7 @@ use super::weights::{Source, Weights};
 use crate::architecture::{
     Activation, ImageTowerConfig, ModelConfig, ResNetConfig, TextTowerConfig, VitConfig, VitFamily,
 };
+use crate::image::Preprocess;
 
 /// Builds the checkpoint of a TorchScript archive or of a safetensors file under OpenAI's names.
 ///
@@ -38,12 +39,12 @@ pub(super) fn open(
         None => Normalization::OPENAI,
     };
     Ok(Checkpoint {
+        preprocess: Preprocess::new(config.image.image_size() as u32),
         format,
         weights: Weights::assemble(path, &config, tensors, same_name)?,
         config,
         tokenizer_file: None,
         normalization,
-        shorter_side: None,
         warnings: Vec::new(),
     })
 }

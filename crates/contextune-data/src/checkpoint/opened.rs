@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Error, Result};
 use super::weights::Weights;
 use crate::architecture::{Activation, ModelConfig};
+use crate::image::Preprocess;
 
 /// An opened model.
 #[derive(Clone, Debug)]
@@ -19,10 +20,10 @@ pub struct Checkpoint {
     pub weights: Weights,
     /// A `tokenizer.json` beside the weights; it wins over CLIP's own list of merges.
     pub tokenizer_file: Option<PathBuf>,
-    /// What the image tower expects of pixels.
+    /// How a picture becomes the square that the image tower takes.
+    pub preprocess: Preprocess,
+    /// What the image tower expects of its pixels.
     pub normalization: Normalization,
-    /// What the shorter side of a picture is resized to before the middle is cut out; absent: the side of the input.
-    pub shorter_side: Option<usize>,
     /// What was assumed, for the user to read.
     pub warnings: Vec<String>,
 }

@@ -68,8 +68,8 @@ impl TorchArchive {
 
     /// Returns the tensors of a model or of a training checkpoint under their own names.
     ///
-    /// A TorchScript module gives its parameters and buffers as `state_dict()` would; a `dict` with the key
-    /// `state_dict` gives that entry; any other `dict` gives its tensors. What is not a tensor is skipped.
+    /// A TorchScript module gives its parameters and buffers as `state_dict()` would; a `dict` gives the tensors of its entry
+    /// `state_dict`, else its own, else those of the entry that trainers keep a model in. What is not a tensor is skipped.
     ///
     /// # Errors
     /// [`Error::NotACheckpoint`] where no tensor is found so, [`Error::Damaged`] for a tensor beyond its storage.
@@ -79,7 +79,7 @@ impl TorchArchive {
         if self.is_script_module() {
             self.collect_modules(root, &mut table)?;
         } else {
-            let dict = self.pickle.get(root, "state_dict").unwrap_or(root);
+            let dict = self.dict_of_tensors(root, 0).unwrap_or(root);
             for &(name, value) in self.pickle.entries(dict).unwrap_or_default() {
                 if let Some(name) = self.pickle.text(name)
                     && let Some(tensor) = self.tensor(name, value)?
@@ -96,6 +96,40 @@ impl TorchArchive {
             ));
         }
         Ok(table)
+    }
+
+    /// Returns the dict that holds the tensors of a model, in `dict` or at most two dicts deeper.
+    fn dict_of_tensors(&self, dict: Handle, depth: usize) -> Option<Handle> {
+        const DEEPEST: usize = 2;
+        const KEYS: [&str; 8] = [
+            "state_dict",
+            "model_state_dict",
+            "model",
+            "module",
+            "net",
+            "network",
+            "weights",
+            "params",
+        ];
+        let inner = |key: &str| {
+            let inner = self.pickle.get(dict, key)?;
+            self.dict_of_tensors(inner, depth + 1)
+        };
+        if depth > DEEPEST {
+            return None;
+        }
+        if let Some(found) = inner(KEYS[0]) {
+            return Some(found);
+        }
+        let is_tensor = |value: Handle| {
+            let call = self.pickle.call(value);
+            call.is_some_and(|(function, _)| function.module == "torch._utils")
+        };
+        let mut entries = self.pickle.entries(dict)?.iter();
+        match entries.any(|&(_, value)| is_tensor(value)) {
+            true => Some(dict),
+            false => KEYS[1..].iter().find_map(|key| inner(key)),
+        }
     }
 
     /// Returns whether the file was written by `torch.jit.save`.

@@ -120,7 +120,7 @@ impl Weights {
     ///
     /// # Errors
     /// [`Error::MissingTensor`] where the architecture has no such weight, [`Error::NotFinite`] for a NaN or an
-    /// infinity, [`Error::NotFloat`] for a quantised weight.
+    /// infinity, [`Error::LogitScale`] for one that would make them, [`Error::NotFloat`] for a quantised weight.
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
         let weight = self.tensors.get(name).ok_or_else(|| Error::MissingTensor {
             path: self.path.clone(),
@@ -129,6 +129,14 @@ impl Weights {
         let mut values = Vec::with_capacity(weight.shape.iter().product());
         for part in &weight.parts {
             part.read_into(&mut values)?;
+        }
+        if name == LOGIT_SCALE
+            && let Some(&scale) = values.iter().find(|scale| !scale.exp().is_finite())
+        {
+            return Err(Error::LogitScale {
+                path: self.path.clone(),
+                scale,
+            });
         }
         Ok(values)
     }
@@ -164,6 +172,9 @@ impl Weights {
         Ok(hasher.finalize().to_hex().to_string())
     }
 }
+
+/// The logarithm of the factor on cosines.
+const LOGIT_SCALE: &str = "logit_scale";
 
 /// Returns whether a tensor of a published file is no weight: counters, index and mask buffers, OpenAI's three sizes.
 fn is_no_weight(name: &str) -> bool {

@@ -1,6 +1,6 @@
-//! A folder of pictures for each class, with or without `train/`, `val/` and `test/` above.
+//! A folder of pictures for each class, with or without folders for train, val and test above.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::class_names;
@@ -26,9 +26,11 @@ pub(super) fn open(root: &Path, seed: u64) -> Result<Dataset> {
     let (class_names, [train, val, test]) = if split_folders.is_empty() {
         let classes = reader.classes(root, &here)?;
         require_pictures(root, &classes)?;
+        reader.note_same_folders(&here)?;
         (names(root, [&classes])?, split_by_seed(classes, seed))
     } else {
         reader.note_others(&here, &split_folders);
+        let split_folders = reader.with_classes(root, split_folders)?;
         reader.given_splits(root, &split_folders, seed)?
     };
 
@@ -64,38 +66,44 @@ pub(super) fn labelled(classes: Classes, folders: &[String]) -> Vec<Example> {
     examples
 }
 
-/// Returns the folders that are splits and not classes: `train`, `val` and `test` in any case, if one of them holds
-/// class folders. A class may well be called "train".
-fn split_folders(here: &Listing) -> Result<Vec<(Split, PathBuf)>> {
+/// Returns the folders that are splits and not classes: those with the usual names, if one of them holds class folders. A class
+/// may well be called "train".
+fn split_folders(here: &Listing) -> Result<Vec<SplitFolder>> {
     let mut found = Vec::new();
-    let mut any_holds_classes = false;
-    for split in Split::ALL {
-        let named = |folder: &&PathBuf| name_of(folder).eq_ignore_ascii_case(split.to_string());
-        if let Some(folder) = here.folders.iter().find(named) {
+    for folder in &here.folders {
+        if let Some(split) = name_of(folder).to_str().and_then(Split::of_folder) {
             let listing = Reader::default().list(folder)?;
-            any_holds_classes |= !listing.folders.is_empty() && listing.pictures.is_empty();
-            found.push((split, folder.clone(), listing));
+            let path = folder.clone();
+            found.push(SplitFolder {
+                split,
+                path,
+                listing,
+            });
         }
     }
     let only_splits = found.len() == here.folders.len();
-    if !any_holds_classes && !only_splits {
-        return Ok(Vec::new());
+    let any_holds_classes = found.iter().any(SplitFolder::holds_classes);
+    match any_holds_classes || only_splits {
+        true => Ok(found),
+        false => Ok(Vec::new()),
     }
-    for (_, folder, listing) in &found {
-        match (listing.folders.is_empty(), listing.pictures.is_empty()) {
-            (true, true) => {
-                return Err(DataError::EmptyFolder {
-                    path: folder.clone(),
-                });
-            }
-            (true, false) => return Err(no_class_folders(folder)),
-            _ => {}
-        }
+}
+
+/// A folder that is a split by its name.
+struct SplitFolder {
+    split: Split,
+    path: PathBuf,
+    listing: Listing,
+}
+
+impl SplitFolder {
+    fn holds_classes(&self) -> bool {
+        !self.listing.folders.is_empty() && self.listing.pictures.is_empty()
     }
-    Ok(found
-        .into_iter()
-        .map(|(split, folder, _)| (split, folder))
-        .collect())
+
+    fn name(&self) -> String {
+        name_of(&self.path).to_string_lossy().into_owned()
+    }
 }
 
 /// Returns every class name, sorted.
@@ -152,24 +160,90 @@ fn split_sizes(n: usize) -> [usize; 3] {
 }
 
 impl Reader {
+    /// Returns the folders of which each is a split with class folders, one for a split, and notes what they were taken for. Folders
+    /// of pictures without labels are left out, except the pictures to learn from: those must have some.
+    fn with_classes(&mut self, root: &Path, folders: Vec<SplitFolder>) -> Result<Vec<SplitFolder>> {
+        let mut kept: Vec<SplitFolder> = Vec::new();
+        let any_holds_classes = folders.iter().any(SplitFolder::holds_classes);
+        for folder in folders {
+            let (path, pictures) = (&folder.path, folder.listing.pictures.len());
+            match (folder.listing.folders.is_empty(), pictures) {
+                (true, 0) => return Err(DataError::EmptyFolder { path: path.clone() }),
+                (true, _) if folder.split == Split::Train || !any_holds_classes => {
+                    return Err(no_class_folders(path));
+                }
+                (true, pictures) => {
+                    let folder = path.clone();
+                    self.warnings
+                        .push(DataWarning::SplitWithoutClasses { folder, pictures });
+                    continue;
+                }
+                (false, _) => {}
+            }
+            if let Some(first) = kept.iter().find(|other| other.split == folder.split) {
+                return Err(DataError::TwoSplitFolders {
+                    path: root.to_owned(),
+                    split: folder.split,
+                    first: first.name(),
+                    second: folder.name(),
+                });
+            }
+            kept.push(folder);
+        }
+        let is_plain = |folder: &SplitFolder| {
+            folder
+                .name()
+                .eq_ignore_ascii_case(&folder.split.to_string())
+        };
+        if !kept.iter().all(is_plain) {
+            let folders = kept.iter().map(|folder| (folder.split, folder.name()));
+            self.warnings.push(DataWarning::SplitsTaken {
+                folders: folders.collect(),
+            });
+        }
+        Ok(kept)
+    }
+
+    /// Notes class folders that all hold folders of the same names: those may be the classes.
+    fn note_same_folders(&mut self, here: &Listing) -> Result<()> {
+        let mut alike: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
+        let name = |path: &PathBuf| name_of(path).to_string_lossy().into_owned();
+        for folder in &here.folders {
+            let inside: Vec<String> = Reader::default()
+                .list(folder)?
+                .folders
+                .iter()
+                .map(name)
+                .collect();
+            if inside.len() > 1 {
+                alike.entry(inside).or_default().push(name(folder));
+            }
+        }
+        if let Some((inside, folders)) = alike.into_iter().find(|(_, folders)| folders.len() > 1) {
+            self.warnings
+                .push(DataWarning::LooksLikeSplits { folders, inside });
+        }
+        Ok(())
+    }
+
     /// Returns class names and the classes of each split, where folders say which picture is in which.
     fn given_splits(
         &mut self,
         root: &Path,
-        folders: &[(Split, PathBuf)],
+        folders: &[SplitFolder],
         seed: u64,
     ) -> Result<(Vec<String>, [Classes; 3])> {
         let mut splits: [Classes; 3] = Default::default();
-        for (split, folder) in folders {
-            let listing = self.list(folder)?;
-            let classes = self.classes(folder, &listing)?;
+        for SplitFolder { split, path, .. } in folders {
+            let listing = self.list(path)?;
+            let classes = self.classes(path, &listing)?;
             if *split == Split::Train {
-                require_pictures(folder, &classes)?;
+                require_pictures(path, &classes)?;
             }
             splits[*split as usize] = classes;
         }
         let names = names(root, &splits)?;
-        let is_given = Split::ALL.map(|split| folders.iter().any(|(given, _)| *given == split));
+        let is_given = Split::ALL.map(|split| folders.iter().any(|given| given.split == split));
         let [train, val, test] = splits;
         let splits = match is_given {
             [true, false, false] => {
@@ -185,10 +259,10 @@ impl Reader {
         Ok((names, splits))
     }
 
-    /// Notes what lies beside `train/`, `val/` and `test/`.
-    fn note_others(&mut self, here: &Listing, split_folders: &[(Split, PathBuf)]) {
+    /// Notes what lies beside the splits.
+    fn note_others(&mut self, here: &Listing, split_folders: &[SplitFolder]) {
         self.ignore_all(&here.pictures);
-        let is_split = |folder: &&PathBuf| split_folders.iter().any(|(_, split)| split == *folder);
+        let is_split = |folder: &&PathBuf| split_folders.iter().any(|split| split.path == **folder);
         let others = here.folders.iter().filter(|folder| !is_split(folder));
         let folders: Vec<String> = others
             .map(|folder| name_of(folder).to_string_lossy().into_owned())

@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use unicode_normalization::UnicodeNormalization as _;
+
 use super::error::{DataError, DataWarning, Result};
 use crate::text::class_words;
 
@@ -70,7 +72,11 @@ pub(super) fn read_lines(path: &Path) -> Result<Vec<String>> {
 
 fn lines(text: &str) -> Vec<String> {
     let text = text.trim_start_matches('\u{feff}').trim_end();
-    text.lines().map(|line| line.trim().to_owned()).collect()
+    // Lines end in \n, \r\n or, from old Macs, \r.
+    let lines = text
+        .split('\n')
+        .flat_map(|line| line.trim_end_matches('\r').split('\r'));
+    lines.map(|line| line.trim().to_owned()).collect()
 }
 
 fn read_list(path: &Path) -> Result<String> {
@@ -145,8 +151,9 @@ fn equal_names<'a>(source_name: &str, names: &'a [String]) -> Result<Vec<(&'a st
     let mut seen: HashMap<String, &str> = HashMap::with_capacity(names.len());
     let mut equal = Vec::new();
     for (index, name) in names.iter().enumerate() {
-        // As a model reads it: the tokenizer lowers case and joins blanks.
-        let spoken = class_words(name).to_lowercase();
+        // As a model reads it: the tokenizer composes accents, lowers case and joins blanks.
+        let spoken: String = class_words(name).nfc().collect();
+        let spoken = spoken.to_lowercase();
         let spoken = spoken.split_whitespace().collect::<Vec<_>>().join(" ");
         if spoken.is_empty() {
             return Err(DataError::NoName {

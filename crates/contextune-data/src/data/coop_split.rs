@@ -45,10 +45,11 @@ pub(super) fn find(folder: &Path) -> Result<Option<PathBuf>> {
 
 pub(super) fn open(folder: &Path, split_file: &Path) -> Result<Dataset> {
     let text = fs::read_to_string(split_file).map_err(DataError::io(split_file))?;
-    let lists: Lists = serde_json::from_str(&text).map_err(|error| DataError::SplitFile {
+    let mut lists: Lists = serde_json::from_str(&text).map_err(|error| DataError::SplitFile {
         path: split_file.to_owned(),
         what: error.to_string(),
     })?;
+    lists.separate_by_slashes();
     let class_names = read_class_names(split_file, &lists)?;
     let root = find_pictures(folder, split_file, &lists)?;
     let examples = |list: &[(String, usize, String)]| -> Result<Vec<Example>> {
@@ -76,6 +77,20 @@ pub(super) fn open(folder: &Path, split_file: &Path) -> Result<Dataset> {
     };
     dataset.require_examples(split_file)?;
     Ok(dataset)
+}
+
+impl Lists {
+    /// Makes paths as Windows writes them, with backslashes alone, those of other systems.
+    fn separate_by_slashes(&mut self) {
+        let all = [&mut self.train, &mut self.val, &mut self.test];
+        let mut paths: Vec<&mut String> =
+            all.into_iter().flatten().map(|(path, ..)| path).collect();
+        if !paths.iter().any(|path| path.contains('/')) {
+            for path in &mut paths {
+                **path = path.replace('\\', "/");
+            }
+        }
+    }
 }
 
 /// Names by label, after checking that labels are 0..K and that labels and names stand for each other.

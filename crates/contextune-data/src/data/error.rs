@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use unicode_normalization::char::is_combining_mark;
+
 use super::split::Split;
 
 /// Result of this module.
@@ -54,9 +56,12 @@ pub enum DataError {
         /// Names of the classes.
         classes: Vec<String>,
     },
-    /// Two classes whose prompts would be one text, because `_` is read as a space and case does not count.
+    /// Two classes whose prompts would be one text, because `_` is read as a space and neither case counts nor how accents are
+    /// encoded.
     #[error(
-        "{source_name} has two classes of one name, {first:?} and {second:?} (case and `_` do not count): rename or merge them"
+        "{source_name} has two classes of one name, {} and {} (case, `_` and how accents are encoded do not count): rename or merge them",
+        spelled(first),
+        spelled(second)
     )]
     SameName {
         /// The folder, file or list.
@@ -73,6 +78,18 @@ pub enum DataError {
         source_name: String,
         /// Which class.
         what: String,
+    },
+    /// Two folders that could both be one split.
+    #[error("{} holds two folders for the {split} split, {first} and {second}: keep one, or merge them", path.display())]
+    TwoSplitFolders {
+        /// The data set.
+        path: PathBuf,
+        /// The split.
+        split: Split,
+        /// The earlier folder, by name.
+        first: String,
+        /// The later one.
+        second: String,
     },
     /// One class leaves nothing to choose between.
     #[error("{} holds the single class {class:?}: telling classes apart needs two; is the data set one folder deeper?", path.display())]
@@ -253,6 +270,25 @@ pub enum DataWarning {
         /// One of them.
         example: PathBuf,
     },
+    /// Folders that were taken for splits although they are called otherwise.
+    SplitsTaken {
+        /// Each split and the name of its folder.
+        folders: Vec<(Split, String)>,
+    },
+    /// A folder for a split that holds pictures but no class folders.
+    SplitWithoutClasses {
+        /// The folder.
+        folder: PathBuf,
+        /// How many pictures it holds.
+        pictures: usize,
+    },
+    /// Class folders that hold folders of the same names, as splits do.
+    LooksLikeSplits {
+        /// Names of the class folders.
+        folders: Vec<String>,
+        /// Names of the folders that each of them holds.
+        inside: Vec<String>,
+    },
     /// Folders beside `train/`, `val/` and `test/`.
     FoldersIgnored {
         /// Their names.
@@ -322,9 +358,27 @@ impl fmt::Display for DataWarning {
                 "ignored {count} file(s) that are hidden, no picture or not below a class folder, such as {}",
                 example.display()
             ),
+            Self::SplitsTaken { folders } => {
+                let taken: Vec<_> = folders
+                    .iter()
+                    .map(|(split, folder)| format!("{folder}/ for {split}"))
+                    .collect();
+                write!(f, "taken for splits: {}", taken.join(", "))
+            }
+            Self::SplitWithoutClasses { folder, pictures } => write!(
+                f,
+                "{} holds {pictures} picture(s) without class folders: they have no labels and are left out",
+                folder.display()
+            ),
+            Self::LooksLikeSplits { folders, inside } => write!(
+                f,
+                "the class folders {} hold folders of the same names ({}): if these are the classes, call the outer folders train, val and test",
+                quoted(folders),
+                shortened(inside)
+            ),
             Self::FoldersIgnored { folders } => write!(
                 f,
-                "only train/, val/ and test/ are read; ignored: {}",
+                "only folders for train, val and test are read; ignored: {}",
                 folders.join(", ")
             ),
             Self::ClassesMissing { split, classes } => {
@@ -382,6 +436,18 @@ impl fmt::Display for DataWarning {
             }
         }
     }
+}
+
+/// Quotes a name; accents that are characters of their own are spelled out, because they look like those that are not.
+fn spelled(name: &str) -> String {
+    let escaped: String = name
+        .chars()
+        .flat_map(|character| match is_combining_mark(character) {
+            true => character.escape_unicode().collect::<Vec<_>>(),
+            false => vec![character],
+        })
+        .collect();
+    format!("\"{escaped}\"")
 }
 
 fn quoted(names: &[String]) -> String {

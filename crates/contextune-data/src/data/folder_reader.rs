@@ -2,23 +2,37 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::error::{DataError, DataWarning, Result};
+use crate::image::Format;
 
 /// Extensions of the pictures that can be decoded, in lower case.
 const PICTURE_EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
 
-/// Returns whether a file's extension is one of a picture that can be decoded, in any case.
+/// Returns whether a file is to be a picture that can be decoded: by its extension, in any case, or else by its first bytes.
 pub fn is_picture(path: &Path) -> bool {
-    path.extension()
-        .and_then(|extension| extension.to_str())
-        .is_some_and(|extension| {
-            PICTURE_EXTENSIONS
-                .iter()
-                .any(|known| known.eq_ignore_ascii_case(extension))
-        })
+    let extension = path.extension().and_then(OsStr::to_str);
+    let is_known = |extension: &str| {
+        let mut known = PICTURE_EXTENSIONS.iter();
+        known.any(|known| known.eq_ignore_ascii_case(extension))
+    };
+    extension.is_some_and(is_known) || begins_as_picture(path).unwrap_or(false)
+}
+
+fn begins_as_picture(path: &Path) -> io::Result<bool> {
+    let mut start = Vec::new();
+    File::open(path)?.take(18).read_to_end(&mut start)?;
+    Ok(match Format::recognise(&start) {
+        // A text may begin with BM: the size of the second header tells.
+        Ok(Format::Bmp) => matches!(
+            start.get(14..),
+            Some([12 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0])
+        ),
+        recognised => recognised.is_ok(),
+    })
 }
 
 /// Pictures by the name of their class folder, in the order of names.

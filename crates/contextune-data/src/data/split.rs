@@ -19,6 +19,34 @@ pub enum Split {
 impl Split {
     /// All splits; the index of each is its number in a features file.
     pub const ALL: [Self; 3] = [Self::Train, Self::Val, Self::Test];
+
+    /// Returns the split that people mean by the name of a folder, in any case and with what is often said beside it:
+    /// `Training`, `seg_test`, `validation_set`, `train2017`.
+    pub fn of_folder(name: &str) -> Option<Self> {
+        const BESIDE: [&str; 14] = [
+            "set", "data", "dataset", "image", "images", "img", "imgs", "picture", "pictures",
+            "photos", "samples", "seg", "split", "folder",
+        ];
+        let split = |word: &str| match word {
+            "train" | "training" | "trn" => Some(Self::Train),
+            "val" | "valid" | "validation" | "validate" | "dev" | "devel" | "development" => {
+                Some(Self::Val)
+            }
+            "test" | "testing" | "tests" | "eval" | "evaluation" | "holdout" => Some(Self::Test),
+            _ => None,
+        };
+        let name = name.to_lowercase();
+        let mut words = name
+            .split(|letter: char| !letter.is_alphabetic())
+            .filter(|word| !word.is_empty() && !BESIDE.contains(word));
+        match (words.next(), words.next()) {
+            (Some(word), None) => split(word).or_else(|| {
+                let mut bare = BESIDE.iter().filter_map(|beside| word.strip_suffix(beside));
+                bare.find_map(split)
+            }),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Split {
@@ -51,5 +79,60 @@ impl fmt::Display for Subset {
             Self::Base => "base",
             Self::New => "new",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_have_many_names() {
+        for (split, names) in [
+            (
+                Split::Train,
+                [
+                    "train",
+                    "Training",
+                    "seg_train",
+                    "training_set",
+                    "TrainSet",
+                    "train2017",
+                ],
+            ),
+            (
+                Split::Val,
+                [
+                    "val",
+                    "VALID",
+                    "validation",
+                    "dev",
+                    "valid_images",
+                    "val-data",
+                ],
+            ),
+            (
+                Split::Test,
+                [
+                    "test", "Testing", "seg_test", "Test Set", "eval", "testdata",
+                ],
+            ),
+        ] {
+            for name in names {
+                assert_eq!(Split::of_folder(name), Some(split), "{name}");
+            }
+        }
+        for name in [
+            "cat",
+            "seg_pred",
+            "train station",
+            "bullet train",
+            "images",
+            "contest",
+            "",
+            "2017",
+        ] {
+            assert_eq!(Split::of_folder(name), None, "{name}");
+        }
     }
 }

@@ -6,7 +6,7 @@
 use rand::Rng;
 
 use super::resize::{Rect, resize};
-use super::{Picture, PlanarRgb};
+use super::{Filter, Picture, PlanarRgb};
 
 /// torchvision's `RandomResizedCrop` followed by `RandomHorizontalFlip`.
 ///
@@ -144,6 +144,7 @@ impl CropView {
             },
             (size, size),
             window,
+            Filter::Bicubic,
         )
         .to_planar();
         if flip {

@@ -21,7 +21,9 @@ pub enum ImageError {
     #[error("cannot read the file: {0}")]
     Io(#[from] io::Error),
     /// The file is larger than [`DecodeOptions::max_file_bytes`](super::DecodeOptions::max_file_bytes); nothing of it was kept.
-    #[error("the file has more than {limit} bytes; shrink the picture or raise `max_file_bytes`")]
+    #[error(
+        "the file has more than {limit} bytes, the most that is read: save the picture smaller"
+    )]
     FileTooLarge {
         /// The limit in bytes.
         limit: u64,
@@ -35,8 +37,8 @@ pub enum ImageError {
     /// The header declares a picture larger than [`DecodeOptions::max_pixels`](super::DecodeOptions::max_pixels) or than
     /// [`DecodeOptions::MAX_SIDE`](super::DecodeOptions::MAX_SIDE); no pixel was decoded.
     #[error(
-        "the {format} header declares {width} x {height} pixels, over the limit of {max_pixels} pixels \
-         ({max_side} a side); shrink the picture or raise `max_pixels`"
+        "the {format} header declares {width} x {height} pixels; at most {max_pixels} pixels, {max_side} a side, are decoded: save \
+         the picture smaller"
     )]
     TooManyPixels {
         /// The format of the file.

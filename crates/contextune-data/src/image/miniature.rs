@@ -1,7 +1,7 @@
 //! Pictures so small that copies of one picture look alike, however they were saved.
 
-use super::Picture;
 use super::resize::{Rect, resize};
+use super::{Filter, Picture};
 
 /// Side of a miniature in pixels: fine enough for two icons of one style to differ, coarse enough that JPEG leaves no trace.
 const SIDE: u32 = 8;
@@ -36,7 +36,7 @@ impl Miniature {
             height: SIDE,
             ..whole
         };
-        let small = resize(&picture, whole, (SIDE, SIDE), window).to_planar();
+        let small = resize(&picture, whole, (SIDE, SIDE), window, Filter::Bicubic).to_planar();
         let mut values = [0; (3 * SIDE * SIDE) as usize];
         values.copy_from_slice(small.as_bytes());
         let count = values.len() as f32;

@@ -12,6 +12,7 @@
 mod augment;
 mod decode;
 mod error;
+mod filter;
 mod format;
 mod miniature;
 mod orientation;
@@ -23,7 +24,8 @@ pub use augment::{CropView, RandomResizedCrop};
 
 pub use decode::{DecodeOptions, decode, open, read};
 pub use error::ImageError;
+pub use filter::Filter;
 pub use format::Format;
 pub use miniature::Miniature;
 pub use picture::{Picture, Pixels, PlanarRgb};
-pub use preprocess::Preprocess;
+pub use preprocess::{Middle, Preprocess, Resize};

@@ -222,6 +222,26 @@ impl PlanarRgb {
         &self.data
     }
 
+    /// Lays the picture into the middle of a square of this side and colour.
+    pub(super) fn centred(&self, side: u32, fill: [u8; 3]) -> Self {
+        let (width, height, size) = (self.width as usize, self.height as usize, side as usize);
+        let (left, top) = ((size - width) / 2, (size - height) / 2);
+        let mut data = Vec::with_capacity(3 * size * size);
+        for (colour, plane) in fill.into_iter().zip(self.data.chunks_exact(width * height)) {
+            let start = data.len();
+            data.resize(start + size * size, colour);
+            let rows = data[start..].chunks_exact_mut(size).skip(top);
+            for (row, values) in rows.zip(plane.chunks_exact(width)) {
+                row[left..left + width].copy_from_slice(values);
+            }
+        }
+        Self {
+            width: side,
+            height: side,
+            data,
+        }
+    }
+
     /// Returns the values, to be changed in place.
     pub(super) fn as_bytes_mut(&mut self) -> &mut [u8] {
         &mut self.data

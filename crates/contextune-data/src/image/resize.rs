@@ -1,14 +1,11 @@
-//! PIL's `resize(..., BICUBIC)` bit for bit, computing only the part of the result that is kept.
+//! PIL's `resize` bit for bit, computing only the part of the result that is kept.
 
 use std::borrow::Cow;
 
 use contextune_kernel::resample::{Taps, WEIGHT_BITS, along_columns, along_rows};
 
 use super::picture::multiply;
-use super::{Picture, Pixels};
-
-/// How far the cubic kernel reaches, in pixels of the smaller of source and result.
-const KERNEL_RADIUS: f64 = 2.0;
+use super::{Filter, Picture, Pixels};
 
 /// A rectangle of whole pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,15 +16,22 @@ pub(super) struct Rect {
     pub height: u32,
 }
 
-/// Computes `picture.crop(source).resize(scaled, BICUBIC).crop(window)` in PIL's words; `source` lies inside the
+/// Computes `picture.crop(source).resize(scaled, filter).crop(window)` in PIL's words; `source` lies inside the
 /// picture and `window` inside `scaled`. Pixels outside `source` have no influence.
-pub(super) fn resize(picture: &Picture, source: Rect, scaled: (u32, u32), window: Rect) -> Picture {
+pub(super) fn resize(
+    picture: &Picture,
+    source: Rect,
+    scaled: (u32, u32),
+    window: Rect,
+    filter: Filter,
+) -> Picture {
     let columns = Axis::new(
         source.left,
         source.width,
         scaled.0,
         window.left,
         window.width,
+        filter,
     );
     let rows = Axis::new(
         source.top,
@@ -35,6 +39,7 @@ pub(super) fn resize(picture: &Picture, source: Rect, scaled: (u32, u32), window
         scaled.1,
         window.top,
         window.height,
+        filter,
     );
     let width = picture.width();
     let unscaled = (source.width, source.height) == scaled;
@@ -42,16 +47,16 @@ pub(super) fn resize(picture: &Picture, source: Rect, scaled: (u32, u32), window
     let pixels = match picture.pixels() {
         // Both copy; PIL doesn't premultiply either when the size stays.
         Pixels::Palette(values) => Pixels::Palette(pick::<u8, 3>(values, width, &columns, &rows)),
-        pixels if unscaled => crop(pixels, width, &columns, &rows),
+        pixels if unscaled || filter == Filter::Nearest => crop(pixels, width, &columns, &rows),
 
-        Pixels::Grey(values) => Pixels::Grey(bicubic::<1>(values, width, &columns, &rows)),
-        Pixels::Rgb(values) => Pixels::Rgb(bicubic::<3>(values, width, &columns, &rows)),
-        Pixels::Cmyk(values) => Pixels::Cmyk(bicubic::<4>(values, width, &columns, &rows)),
+        Pixels::Grey(values) => Pixels::Grey(convolved::<1>(values, width, &columns, &rows)),
+        Pixels::Rgb(values) => Pixels::Rgb(convolved::<3>(values, width, &columns, &rows)),
+        Pixels::Cmyk(values) => Pixels::Cmyk(convolved::<4>(values, width, &columns, &rows)),
         Pixels::GreyAlpha(values) => {
             Pixels::GreyAlpha(with_alpha::<2>(values, width, &columns, &rows))
         }
         Pixels::Rgba(values) => Pixels::Rgba(with_alpha::<4>(values, width, &columns, &rows)),
-        Pixels::Grey16(values) => Pixels::Grey16(bicubic_16(values, width, &columns, &rows)),
+        Pixels::Grey16(values) => Pixels::Grey16(convolved_16(values, width, &columns, &rows)),
     };
     Picture::new(window.width, window.height, pixels).expect("every arm fills the window")
 }
@@ -66,10 +71,18 @@ struct Axis {
     /// The part of the scaled region that is kept.
     window: u32,
     length: u32,
+    filter: Filter,
 }
 
 impl Axis {
-    fn new(source: u32, source_length: u32, scaled: u32, window: u32, length: u32) -> Self {
+    fn new(
+        source: u32,
+        source_length: u32,
+        scaled: u32,
+        window: u32,
+        length: u32,
+        filter: Filter,
+    ) -> Self {
         let scale = f64::from(source_length) / f64::from(scaled);
         Self {
             source,
@@ -77,6 +90,7 @@ impl Axis {
             scale,
             window,
             length,
+            filter,
         }
     }
 
@@ -100,13 +114,16 @@ impl Axis {
     /// which add up to 1.
     fn weights(&self) -> Vec<(usize, Vec<f64>)> {
         let stretch = self.scale.max(1.0);
-        let reach = KERNEL_RADIUS * stretch;
+        let reach = self.filter.radius() * stretch;
         let of_pixel = |i: u32| {
             let centre = (f64::from(i) + 0.5) * self.scale;
             let first = (centre - reach + 0.5).max(0.0) as u32;
             let end = ((centre + reach + 0.5) as u32).min(self.source_length);
             let weights: Vec<f64> = (first..end)
-                .map(|x| cubic((f64::from(x) - centre + 0.5) * (1.0 / stretch)))
+                .map(|x| {
+                    self.filter
+                        .weight((f64::from(x) - centre + 0.5) * (1.0 / stretch))
+                })
                 .collect();
             let sum: f64 = weights.iter().sum();
             let weights = weights.iter().map(|weight| weight / sum).collect();
@@ -133,7 +150,7 @@ impl Axis {
 }
 
 /// Resizes pixels of `N` like channels; `values` are the picture's, `width` pixels a row. PIL goes along the rows first.
-fn bicubic<const N: usize>(values: &[u8], width: u32, columns: &Axis, rows: &Axis) -> Vec<u8> {
+fn convolved<const N: usize>(values: &[u8], width: u32, columns: &Axis, rows: &Axis) -> Vec<u8> {
     let (left, across, column_taps) = columns.taps();
     let (top, down, row_taps) = rows.taps();
     let source = part::<N>(
@@ -180,7 +197,7 @@ fn with_alpha<const N: usize>(values: &[u8], width: u32, columns: &Axis, rows: &
             *value = multiply(*value, alpha);
         }
     }
-    let mut resized = bicubic::<N>(&premultiplied, width, columns, rows);
+    let mut resized = convolved::<N>(&premultiplied, width, columns, rows);
     for pixel in resized.as_chunks_mut::<N>().0 {
         let alpha = pixel[N - 1];
         if alpha == 0 || alpha == 255 {
@@ -195,7 +212,7 @@ fn with_alpha<const N: usize>(values: &[u8], width: u32, columns: &Axis, rows: &
 }
 
 /// Resizes 16-bit grey. PIL clips it at 255 only after the resize: a bright neighbour counts in full.
-fn bicubic_16(values: &[u16], width: u32, columns: &Axis, rows: &Axis) -> Vec<u16> {
+fn convolved_16(values: &[u16], width: u32, columns: &Axis, rows: &Axis) -> Vec<u16> {
     let (column_weights, row_weights) = (columns.weights(), rows.weights());
     let weigh = |weights: &[f64], value: &dyn Fn(usize) -> u16| {
         let products = weights.iter().enumerate();
@@ -221,16 +238,6 @@ fn bicubic_16(values: &[u16], width: u32, columns: &Axis, rows: &Axis) -> Vec<u1
                 .collect::<Vec<_>>()
         })
         .collect()
-}
-
-/// Evaluates the kernel of PIL's BICUBIC: Keys' cubic with a = -0.5.
-fn cubic(x: f64) -> f64 {
-    const A: f64 = -0.5;
-    match x.abs() {
-        x if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
-        x if x < KERNEL_RADIUS => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
-        _ => 0.0,
-    }
 }
 
 fn crop(pixels: &Pixels, width: u32, columns: &Axis, rows: &Axis) -> Pixels {

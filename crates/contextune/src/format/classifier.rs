@@ -65,11 +65,13 @@ pub fn write(
         },
     ];
     let normalization = model.normalization_values();
+    let side = model.config().image.image_size();
     let metadata = [
         ("classnames", json!(class_names).to_string()),
         ("fingerprint", model.fingerprint()?),
-        ("image_size", model.config().image.image_size().to_string()),
+        ("image_size", side.to_string()),
         ("mean", json!(normalization.mean).to_string()),
+        ("preprocess", json!(model.preprocess(side)).to_string()),
         ("std", json!(normalization.std).to_string()),
     ];
     let metadata: BTreeMap<String, String> =

@@ -24,7 +24,7 @@ const WRITE_ROWS: usize = 16_384;
 
 /// Part of every cache key: raise it when pictures are prepared in another way than before, or when a tower adds in another order:
 /// a run must not come to something else because its features were kept by an earlier version.
-const PREPARATION: u8 = 2;
+const PREPARATION: u8 = 3;
 
 /// How pictures become features.
 #[derive(Clone, Debug, Default)]
@@ -109,9 +109,10 @@ impl<'a> InputEncoder<'a> {
             encoding.update(&value.to_le_bytes());
         }
         let preprocess = model.preprocess(model.config().image.image_size());
+        encoding.update(format!("{preprocess:?}").as_bytes());
         // A CLIP's weights and their fingerprint fix all of this.
         if model.config().text.is_none() {
-            encoding.update(format!("{:?} {preprocess:?}", model.config()).as_bytes());
+            encoding.update(format!("{:?}", model.config()).as_bytes());
         }
         encoding.update(&[u8::from(options.honour_exif), PREPARATION]);
         let encoding = encoding.finalize().to_hex();

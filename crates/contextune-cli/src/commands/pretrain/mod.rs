@@ -29,6 +29,7 @@ use self::watch::Watch;
 use crate::examples;
 use crate::interrupt::{AFTER_THIS_EPOCH, Stopped};
 use crate::options::Context;
+use crate::output::out;
 
 pub use self::arguments::Arguments;
 pub use self::settings::METHOD;
@@ -135,6 +136,6 @@ pub fn train(
         test: watch.evaluator.retrieval(&state.parameters, Split::Test)?,
     };
     folder.finish(&result)?;
-    println!("{}", serde_json::to_string_pretty(&result)?);
+    out!("{}", serde_json::to_string_pretty(&result)?);
     Ok(())
 }

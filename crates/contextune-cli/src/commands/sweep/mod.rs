@@ -19,6 +19,7 @@ use self::job::{Job, Role, Run, SPLIT_SEED};
 use self::plan::Plan;
 use crate::examples;
 use crate::options::{Context, ModelArguments};
+use crate::output::{self, out};
 
 /// What a plan looks like.
 const ABOUT_PLANS: &str = "\
@@ -121,8 +122,8 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let tables = tables::tables(&plan, &measured, &chosen);
     tables::write(&plan, &tables)?;
     match arguments.json {
-        true => println!("{}", serde_json::to_string(&tables)?),
-        false => print!("{}", tables::text(&tables)),
+        true => out!("{}", serde_json::to_string(&tables)?),
+        false => output::print(format_args!("{}", tables::text(&tables))),
     }
     Ok(())
 }
@@ -139,7 +140,7 @@ fn missing<'a>(jobs: impl Iterator<Item = &'a Job>) -> Result<Vec<&'a Job>> {
 
 fn list(missing: &[&Job]) {
     for job in missing {
-        println!("{}", job.folder.display());
+        out!("{}", job.folder.display());
     }
 }
 

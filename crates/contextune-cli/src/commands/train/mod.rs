@@ -25,6 +25,7 @@ use super::report;
 use crate::examples;
 use crate::interrupt::Stopped;
 use crate::options::{Context, WrongUsage};
+use crate::output::out;
 use crate::watch::Watch;
 
 pub use self::common::absolute_model;
@@ -149,7 +150,7 @@ pub fn learn(
 /// Prints the result of a run.
 pub fn print(result: &RunResult, folder: &RunFolder, json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string(result)?);
+        out!("{}", serde_json::to_string(result)?);
     } else {
         let kept = match result.prompt_bytes {
             Some(bytes) => format!(" in a file of {} kB", bytes.div_ceil(1000)),
@@ -166,7 +167,7 @@ pub fn print(result: &RunResult, folder: &RunFolder, json: bool) -> Result<()> {
                     .map_or_else(String::new, |reason| format!(" ({reason})"))
             ),
         };
-        println!(
+        out!(
             "{}: {accuracy}, {} trainable parameters{kept}, {:.1} s of training; the run is in {}",
             result.method,
             result.parameters,

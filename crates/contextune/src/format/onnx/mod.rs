@@ -33,6 +33,7 @@ const PIXELS: &str = "pixels";
 const LOGITS: &str = "logits";
 const IMAGE_FEATURES: &str = "image_features";
 const CLASS_NAMES: &str = "classnames";
+const PREPROCESS: &str = "preprocess";
 
 /// Why a classifier cannot be written as ONNX.
 #[derive(Debug, thiserror::Error)]
@@ -140,10 +141,16 @@ pub fn write(
             domain: String::new(),
             version: OPERATOR_SET,
         }],
-        metadata: vec![Entry {
-            key: CLASS_NAMES.into(),
-            value: serde_json::json!(class_names).to_string(),
-        }],
+        metadata: vec![
+            Entry {
+                key: CLASS_NAMES.into(),
+                value: serde_json::json!(class_names).to_string(),
+            },
+            Entry {
+                key: PREPROCESS.into(),
+                value: serde_json::json!(model.preprocess(size)).to_string(),
+            },
+        ],
     };
     file::write(path, &head, &contents, &graph.initializers, model.weights())
 }
