@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::examples;
 use crate::options::{Context, WrongUsage};
-use crate::output::out;
+use crate::output::{self, out};
 use crate::style::HEADING;
 use crate::watch::Watch;
 
@@ -128,6 +128,7 @@ impl Measurable {
 /// How a split is classified.
 #[derive(Serialize)]
 pub struct Summary {
+    #[serde(serialize_with = "output::serialize_path")]
     data: PathBuf,
     split: String,
     subset: Subset,

@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+
+use serde::Serializer;
 
 /// Why standard output could first not be written. From then on nothing is written: half an answer more helps nobody.
 static FAILURE: Mutex<Option<io::Error>> = Mutex::new(None);
@@ -32,7 +34,7 @@ pub struct Unwritable(io::Error);
 
 impl fmt::Display for Unwritable {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "standard output cannot be written: {}", self.0)
+        write!(formatter, "cannot write to standard output: {}", self.0)
     }
 }
 
@@ -109,6 +111,25 @@ pub fn path(path: &Path) -> Cow<'_, str> {
     }
     quoted.push('\'');
     Cow::Owned(quoted)
+}
+
+/// Writes a path into JSON, which cannot hold one that is not UTF-8: what is no character is marked.
+pub fn serialize_path<S: Serializer>(
+    path: &impl AsRef<Path>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.as_ref().to_string_lossy())
+}
+
+/// See [`serialize_path`].
+pub fn serialize_some_path<S: Serializer>(
+    path: &Option<PathBuf>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => serialize_path(path, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 #[cfg(test)]

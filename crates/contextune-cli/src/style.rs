@@ -1,4 +1,4 @@
-//! Colours of the screen. What is printed with anstream's macros loses them where it is not a terminal or NO_COLOR is set.
+//! Colours of the screen. What `output` prints loses them where it is not a terminal or NO_COLOR is set.
 
 use anstyle::{AnsiColor, Style};
 

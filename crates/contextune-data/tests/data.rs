@@ -346,6 +346,43 @@ fn splits_are_found_under_the_names_that_people_give_them() {
     );
 }
 
+/// What lies beside folders of the plain names never matters, and classes may be called anything.
+#[test]
+fn other_names_are_splits_only_among_splits() {
+    let beside = tree(&[
+        "train/a/1.png",
+        "train/b/2.png",
+        "test/a/3.png",
+        "test/b/4.png",
+        "train_images/5.png",
+        "testing/a/6.png",
+        "tests/fixtures/7.png",
+        "validation/readme.txt",
+    ]);
+    let dataset = open(&beside).unwrap();
+    assert_eq!(dataset.class_counts(Split::Train), [1, 1]);
+    assert_eq!(dataset.class_counts(Split::Test), [1, 1]);
+    assert!(dataset.val.is_empty());
+
+    for (folders, classes) in [
+        (
+            &["valid/2020/1.png", "invalid/2020/2.png"][..],
+            &["invalid", "valid"][..],
+        ),
+        (
+            &[
+                "training/2019/1.png",
+                "office/2019/2.png",
+                "meeting/2019/3.png",
+            ],
+            &["meeting", "office", "training"],
+        ),
+        (&["train_1/1.png", "train_2/2.png"], &["train_1", "train_2"]),
+    ] {
+        assert_eq!(open(&tree(folders)).unwrap().class_names, classes);
+    }
+}
+
 #[test]
 fn pictures_without_labels_are_left_out() {
     let folder = tree(&[
@@ -423,7 +460,8 @@ fn a_picture_is_known_by_its_content() {
     let png = fs::read(golden("preprocess_more").join("rgb16.png")).unwrap();
     let bmp = fs::read(golden("preprocess_more").join("rgb24.bmp")).unwrap();
     fs::write(folder.path().join("a/no_extension"), png).unwrap();
-    fs::write(folder.path().join("b/1.dib"), bmp).unwrap();
+    fs::write(folder.path().join("b/1.dib"), &bmp).unwrap();
+    fs::write(folder.path().join("b/1.bmp.bak"), bmp).unwrap();
     fs::write(
         folder.path().join("b/notes.md"),
         "BM is what a bitmap begins with",

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use contextune::backbone::Activation;
 use contextune::method::RecipeName;
 use contextune::method::text::zeroshot::ZeroShotSettings;
-use contextune::model::{Model, ModelError, ModelOptions};
+use contextune::model::{Model, ModelError, ModelOptions, is_missing};
 use contextune::run::{LearnError, Learned, RunError, RunFolder, RunResult, Settings};
 use contextune::task::Classify;
 use contextune::text::TEMPLATE;
@@ -55,6 +55,8 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub struct Shelf {
     entries: RwLock<Vec<Arc<Entry>>>,
+    /// Where the models of runs may lie that are not where they were.
+    moved: Option<String>,
     backbones: Vec<Arc<Backbone>>,
     device: Device,
 }
@@ -100,8 +102,14 @@ impl Shelf {
         Self {
             entries: RwLock::default(),
             backbones: Vec::new(),
+            moved: None,
             device,
         }
+    }
+
+    /// Takes `model` for runs whose own model is no longer where they say; its fingerprint tells whether it is theirs.
+    pub fn find_moved_in(&mut self, model: &str) {
+        self.moved = Some(model.to_owned());
     }
 
     /// Adds a run behind the other runs, or if it was `taught` through this server behind everything.
@@ -117,7 +125,11 @@ impl Shelf {
     ) -> Result<(), ShelfError> {
         let settings: Settings = RunFolder::open(run)?.run_settings()?;
         let options = settings.model_options();
-        let backbone = self.backbone(settings.model.as_deref(), options, open)?;
+        let source = match (&settings.model, self.moved.clone()) {
+            (Some(model), Some(moved)) if is_missing(model) => Some(moved),
+            (model, _) => model.clone(),
+        };
+        let backbone = self.backbone(source.as_deref(), options, open)?;
         self.add_learned(name, run, taught, &backbone)
     }
 

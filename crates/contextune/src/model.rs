@@ -298,6 +298,11 @@ fn once<T: Clone>(
     }
 }
 
+/// Returns whether `name` is a place on disk where there is nothing (any longer), and no hub id either.
+pub fn is_missing(name: &str) -> bool {
+    !Path::new(name).exists() && !is_hub_id(name)
+}
+
 /// A file or folder as it is; a hub id fetched into the hub's cache.
 fn locate(name: &str, progress: impl FnMut(FetchProgress<'_>)) -> Result<PathBuf, ModelError> {
     let path = Path::new(name);

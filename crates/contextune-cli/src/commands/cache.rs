@@ -67,6 +67,7 @@ struct ClearArguments {
 
 #[derive(Serialize)]
 struct Listing<'a> {
+    #[serde(serialize_with = "output::serialize_path")]
     folder: &'a Path,
     bytes: u64,
     encodings: &'a [KeptEncoding],
@@ -97,7 +98,7 @@ fn list(folder: &Path, kept: &[KeptEncoding], json: bool) -> Result<()> {
         out!("{}", serde_json::to_string(&listing)?);
         return Ok(());
     }
-    out!("{}: {}", folder.display(), summary(kept));
+    out!("{}: {}", output::path(folder), summary(kept));
     for encoding in kept {
         let width = encoding
             .width

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::examples;
 use crate::options::Context;
-use crate::output::out;
+use crate::output::{self, out};
 use crate::style::{ERROR, GOOD, HEADING, WARNING};
 
 /// Groups of copies that are shown as text, of each kind.
@@ -181,6 +181,7 @@ fn drawn(dataset: &Dataset, split: Split) -> Vec<Drawn<'_>> {
 /// An inspection with what was said when the data set was opened.
 #[derive(Serialize)]
 struct Inspected<'a> {
+    #[serde(serialize_with = "output::serialize_path")]
     data: &'a Path,
     warnings: Vec<String>,
     #[serde(flatten)]

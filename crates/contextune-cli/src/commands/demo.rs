@@ -16,7 +16,7 @@ use include_dir::{Dir, include_dir};
 use super::{report, train};
 use crate::examples;
 use crate::options::Context;
-use crate::output::out;
+use crate::output::{self, out};
 use crate::style::HEADING;
 use crate::watch::Watch;
 
@@ -71,7 +71,9 @@ struct Outcome {
     #[serde(skip_serializing_if = "Option::is_none")]
     vpt: Option<(usize, f32)>,
     /// What the run with one context and the most pictures looks like.
+    #[serde(serialize_with = "output::serialize_some_path")]
     page: Option<PathBuf>,
+    #[serde(serialize_with = "output::serialize_path")]
     runs: PathBuf,
 }
 
@@ -225,8 +227,8 @@ fn print(outcome: &Outcome) {
     if let Some((shots, accuracy)) = outcome.vpt {
         line(&format!("VPT, {shots} pictures a class"), accuracy);
     }
-    out!("  runs: {}", outcome.runs.display());
+    out!("  runs: {}", output::path(&outcome.runs));
     if let Some(page) = &outcome.page {
-        out!("  to look at: {}", page.display());
+        out!("  to look at: {}", output::path(page));
     }
 }

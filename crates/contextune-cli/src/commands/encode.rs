@@ -10,7 +10,7 @@ use contextune::text::{Overlong, TemplateSet};
 
 use crate::examples;
 use crate::options::{Context, ModelArguments, PictureArguments, WrongUsage, values};
-use crate::output::out;
+use crate::output::{self, out};
 
 /// Write features of pictures and texts to a safetensors file.
 ///
@@ -142,13 +142,13 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
     if arguments.json {
         let tensors: BTreeMap<_, _> = others.iter().map(|rows| (rows.name, rows.shape)).collect();
         let answer = serde_json::json!({
-            "out": arguments.out, "pictures": pictures, "width": width, "tensors": tensors,
+            "out": arguments.out.to_string_lossy(), "pictures": pictures, "width": width, "tensors": tensors,
         });
         out!("{answer}");
     } else {
         out!(
             "{pictures} pictures, width {width}: {}",
-            arguments.out.display()
+            output::path(&arguments.out)
         );
     }
     Ok(())

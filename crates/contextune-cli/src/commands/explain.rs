@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::learned::{self, MovedModel};
 use crate::measuring::{MeasurableArguments, Summary};
 use crate::options::Context;
-use crate::output::out;
+use crate::output::{self, out};
 use crate::style::HEADING;
 
 /// Pairs of confused classes that are shown.
@@ -52,6 +52,7 @@ pub struct Arguments {
 
 #[derive(Serialize)]
 struct Answer {
+    #[serde(serialize_with = "output::serialize_path")]
     run: PathBuf,
     method: String,
     /// Absent for methods without context vectors.

@@ -14,7 +14,7 @@ use contextune::task::Classify;
 
 use crate::learned::{self, MovedModel};
 use crate::options::{Context, WrongUsage, values};
-use crate::output::out;
+use crate::output::{self, out};
 
 /// Write a run's prompt or its finished classifier for other programs.
 ///
@@ -80,7 +80,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         _ => classifier::write(&written, &model, &features, class_names)?,
     }
     let (method, classes) = (learned.method().name(), class_names.len());
-    out!("{method}, {classes} classes: {}", written.display());
+    out!("{method}, {classes} classes: {}", output::path(&written));
     Ok(())
 }
 
@@ -134,7 +134,7 @@ fn write_dassl(arguments: &Arguments, learned: &Learned, model: &Model) -> Resul
         },
     }
     .write(&arguments.out)?;
-    out!("{}", path.display());
+    out!("{}", output::path(&path));
     out!(
         "the official code takes it with --model-dir {} --load-epoch {epoch}; its settings must say the same: {} context vectors{}, class name at the {}{}",
         arguments.out.display(),

@@ -23,7 +23,7 @@ use super::train::absolute_model;
 use crate::examples;
 use crate::measuring::Measurable;
 use crate::options::{Context, ModelArguments, PictureArguments, WrongUsage};
-use crate::output::out;
+use crate::output::{self, out};
 use crate::watch::Watch;
 
 /// Take over a prompt that the official code of CoOp or CoCoOp learned (Dassl's model.pth.tar-N).
@@ -82,6 +82,7 @@ enum SameFile {
 
 #[derive(Serialize)]
 struct Answer {
+    #[serde(serialize_with = "output::serialize_path")]
     run: PathBuf,
     method: String,
     classes: usize,

@@ -10,7 +10,7 @@ use contextune::model::{Model, ModelOptions};
 use serde::Serialize;
 
 use crate::options::{Context, ModelArguments};
-use crate::output::out;
+use crate::output::{self, out};
 use crate::style::HEADING;
 use crate::words;
 
@@ -53,6 +53,7 @@ pub struct Arguments {
 struct Answer {
     embedded: Described,
     /// The hub's cache; absent where there is no home folder.
+    #[serde(serialize_with = "output::serialize_some_path")]
     cache: Option<PathBuf>,
     cached: Vec<Cached>,
     known: [Known; 2],

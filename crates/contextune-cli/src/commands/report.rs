@@ -13,7 +13,7 @@ use crate::errors;
 use crate::examples;
 use crate::learned::{self, MovedModel};
 use crate::options::Context;
-use crate::output::out;
+use crate::output::{self, out};
 use crate::watch::Watch;
 
 /// Write the page of a run again, or a page that compares several.
@@ -54,7 +54,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
         (_, None) => "report.html".into(),
     };
     std::fs::write(&out, page).with_context(|| format!("cannot write {}", out.display()))?;
-    out!("{}", out.display());
+    out!("{}", output::path(&out));
     Ok(())
 }
 
@@ -65,7 +65,9 @@ fn with_grounds<T>(
     context: &Context,
     show: impl FnOnce(&Grounds<'_>) -> Result<T, ReportError>,
 ) -> Result<T> {
-    let (learned, model) = learned::open(run, moved, context)?;
+    let settings = RunFolder::open(run)?.run_settings()?;
+    let moved = moved.if_missing(settings.model.as_deref());
+    let (learned, model) = learned::open(run, &moved, context)?;
     let Some(data) = &learned.settings.data else {
         bail!(
             "{} was imported without data, so there is nothing to show: measure it with `contextune eval {} --data`",

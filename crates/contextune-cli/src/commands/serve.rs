@@ -141,15 +141,10 @@ fn check(arguments: &Arguments) -> Result<()> {
 /// Everything that is served: runs, models, and what was taught before.
 fn shelf(arguments: &Arguments, context: &Context) -> Result<Shelf> {
     let mut shelf = Shelf::new(context.device.clone());
-    let given = arguments.model.model.as_deref();
-    // The model of a run may have moved: its fingerprint says whether the one that was given is it.
-    let mut open = |name: Option<&str>, options: ModelOptions| {
-        let opened = open_model(name, options, context);
-        match given {
-            Some(given) if opened.is_err() => open_model(Some(given), options, context),
-            _ => opened,
-        }
-    };
+    if let Some(model) = &arguments.model.model {
+        shelf.find_moved_in(model);
+    }
+    let mut open = |name: Option<&str>, options: ModelOptions| open_model(name, options, context);
     for argument in &arguments.runs {
         let (name, run) = match argument.split_once('=') {
             // A folder may well have = in its name.

@@ -14,6 +14,14 @@ use serde_json::Value;
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_contextune"));
     command.env("CONTEXTUNE_CACHE", env!("CARGO_TARGET_TMPDIR"));
+    for place in [
+        "HF_HUB_CACHE",
+        "HUGGINGFACE_HUB_CACHE",
+        "HF_TOKEN",
+        "HF_TOKEN_PATH",
+    ] {
+        command.env_remove(place);
+    }
     command
 }
 

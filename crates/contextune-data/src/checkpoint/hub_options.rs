@@ -1,6 +1,6 @@
 //! Where Hugging Face's own tools keep models, and how they reach the hub (`huggingface_hub/constants.py`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where models come from and where they are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl Options {
     /// Reads what Hugging Face's tools read, as they do: `HF_ENDPOINT`; `HF_HUB_CACHE` or the older `HUGGINGFACE_HUB_CACHE`, else
     /// `hub` in `HF_HOME`, else in `huggingface` in `XDG_CACHE_HOME` or `~/.cache`; `HF_TOKEN` or the older
     /// `HUGGING_FACE_HUB_TOKEN`, else the file `HF_TOKEN_PATH` or `token` in `HF_HOME`, which `hf auth login` writes;
-    /// `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`, of which 1, ON, YES and TRUE count. `None` where no folder is known.
+    /// `HF_HUB_DISABLE_IMPLICIT_TOKEN`, `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`, of which 1, ON, YES and TRUE count. `None` where no folder is known.
     pub fn from_env() -> Option<Self> {
         Self::from_variables(|name| std::env::var(name).ok(), std::env::home_dir())
     }
@@ -29,7 +29,7 @@ impl Options {
         user: Option<PathBuf>,
     ) -> Option<Self> {
         let given = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let place = |name: &str| Some(expanded(&given(name)?, &given, user.as_deref()?.to_str()?));
+        let place = |name: &str| Some(expanded(&given(name)?, &given, user.as_deref()));
         let home = place("HF_HOME").or_else(|| {
             let caches = place("XDG_CACHE_HOME").or_else(|| Some(user.as_ref()?.join(".cache")));
             Some(caches?.join("huggingface"))
@@ -37,10 +37,13 @@ impl Options {
         let cache = place("HF_HUB_CACHE")
             .or_else(|| place("HUGGINGFACE_HUB_CACHE"))
             .or_else(|| Some(home.as_ref()?.join("hub")));
+        let is_true =
+            |value: &str| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str());
+        let switch = |name: &str| given(name).is_some_and(|value| is_true(&value));
         let token = given("HF_TOKEN")
             .or_else(|| given("HUGGING_FACE_HUB_TOKEN"))
             .or_else(|| {
-                let file = given("HF_TOKEN_PATH").map(PathBuf::from);
+                let file = place("HF_TOKEN_PATH");
                 std::fs::read_to_string(file.or_else(|| Some(home.as_ref()?.join("token")))?).ok()
             });
         let token = token.map(|token| token.replace(['\r', '\n'], "").trim().to_owned());
@@ -48,18 +51,19 @@ impl Options {
         Some(Self {
             endpoint: given("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into()),
             cache: cache?,
-            token: token.filter(|token| !token.is_empty()),
-            offline: offline.is_some_and(|value| {
-                ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str())
-            }),
+            token: token
+                .filter(|token| !token.is_empty() && !switch("HF_HUB_DISABLE_IMPLICIT_TOKEN")),
+            offline: offline.is_some_and(|value| is_true(&value)),
         })
     }
 }
 
 /// Expands `~`, `$NAME` and `${NAME}` as Python's `expandvars(expanduser(path))`; unknown names stay as they are.
-fn expanded(path: &str, variable: &dyn Fn(&str) -> Option<String>, user: &str) -> PathBuf {
-    let path = match path.strip_prefix('~') {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("{user}{rest}"),
+fn expanded(path: &str, variable: &dyn Fn(&str) -> Option<String>, user: Option<&Path>) -> PathBuf {
+    let path = match (path.strip_prefix('~'), user) {
+        (Some(rest), Some(user)) if rest.is_empty() || rest.starts_with('/') => {
+            format!("{}{rest}", user.display())
+        }
         _ => path.to_owned(),
     };
     let mut done = String::new();
@@ -156,5 +160,7 @@ mod tests {
         std::fs::write(folder.path().join("token"), "hf_file\r\n").unwrap();
         let home = [("HF_HOME", folder.path().to_str().unwrap())];
         assert_eq!(options(&home).token.as_deref(), Some("hf_file"));
+        let switched_off = [both[0], ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")];
+        assert_eq!(options(&switched_off).token, None);
     }
 }

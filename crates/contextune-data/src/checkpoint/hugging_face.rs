@@ -145,13 +145,13 @@ pub(super) fn open(
                     "pictures prepared {} pixels wide for an image tower that takes {side}",
                     preprocess.size
                 ),
-                "set crop_size in preprocessor_config.json to the image_size in config.json",
+                "crop_size of the image processor must be the image_size in config.json",
             ));
         }
         true => preprocess,
         false => {
             warnings.push(format!(
-                "{}: no preprocessor_config.json says how pictures are prepared; they are prepared as for OpenAI's models",
+                "{}: no preprocessor_config.json says how pictures are prepared; they are prepared as CLIPImageProcessor does it for OpenAI's models",
                 folder.display()
             ));
             preprocess.at(side as u32)

@@ -50,9 +50,8 @@ impl Processor {
 
     fn normalization(self) -> Normalization {
         match self {
-            Self::Clip => Normalization::OPENAI,
-            Self::Vit => Normalization::HALF,
-            Self::Deit | Self::Bit => Normalization::IMAGENET,
+            Self::Clip | Self::Bit => Normalization::OPENAI,
+            Self::Vit | Self::Deit => Normalization::HALF,
         }
     }
 
@@ -66,7 +65,21 @@ impl Processor {
             Self::Clip => Size::shortest(224),
             Self::Vit => Size::square(224),
             Self::Deit => Size::square(256),
-            Self::Bit => Size::shortest(256),
+            Self::Bit => Size::shortest(224),
+        }
+    }
+
+    /// What the files of published models with it say, for a folder without one: DeiT's, and DINOv2's for BiT.
+    fn published(self) -> Settings {
+        let [mean, std] = match self {
+            Self::Clip | Self::Vit => return Settings::default(),
+            Self::Deit | Self::Bit => [Normalization::IMAGENET.mean, Normalization::IMAGENET.std],
+        };
+        Settings {
+            size: (self == Self::Bit).then(|| Size::shortest(256)),
+            image_mean: Some(mean),
+            image_std: Some(std),
+            ..Settings::default()
         }
     }
 
@@ -95,6 +108,7 @@ struct Settings {
     image_mean: Option<[f32; 3]>,
     image_std: Option<[f32; 3]>,
     do_pad: Option<bool>,
+    pad_size: Option<serde_json::Value>,
 }
 
 /// `processor_config.json`
@@ -109,6 +123,7 @@ struct Processors {
 enum Size {
     /// The shorter side of some processors, the side of a square of others.
     Side(u32),
+    Pair([u32; 2]),
     Named(NamedSize),
 }
 
@@ -146,6 +161,7 @@ impl Size {
         let resize = match self {
             Self::Side(side) if square => Resize::Square(side),
             Self::Side(side) => Resize::ShorterSide(side),
+            Self::Pair([height, width]) if height == width => Resize::Square(height),
             Self::Named(NamedSize {
                 height: Some(height),
                 width: Some(width),
@@ -158,7 +174,7 @@ impl Size {
                 shortest_edge: Some(side),
                 longest_edge: None,
             }) => Resize::ShorterSide(side),
-            Self::Named(_) => return None,
+            Self::Pair(_) | Self::Named(_) => return None,
         };
         let (Resize::Square(side) | Resize::ShorterSide(side)) = resize else {
             return None;
@@ -170,12 +186,13 @@ impl Size {
     fn crop(self) -> Option<u32> {
         let side = match self {
             Self::Side(side) => side,
+            Self::Pair([height, width]) if height == width => height,
             Self::Named(NamedSize {
                 height: Some(height),
                 width: Some(width),
                 ..
             }) if height == width => height,
-            Self::Named(_) => return None,
+            Self::Pair(_) | Self::Named(_) => return None,
         };
         (1..=MAX_SIDE).contains(&side).then_some(side)
     }
@@ -194,12 +211,12 @@ pub(super) fn read(folder: &Path, usual: Processor) -> Result<Prepared> {
         None => (folder.to_owned(), None),
     };
     let is_given = settings.is_some();
-    let settings = settings.unwrap_or_default();
+    let settings = settings.unwrap_or_else(|| usual.published());
     let refused = |what: String| {
         Error::unsupported(
             &path,
             what,
-            "set it to what the model was trained with, if that is another: CLIP, ViT, DeiT and BiT processors with square results are read",
+            "the image processors of CLIP, ViT, DeiT and BiT are supported, where pictures become squares",
         )
     };
     let name = settings
@@ -212,8 +229,8 @@ pub(super) fn read(folder: &Path, usual: Processor) -> Result<Prepared> {
         }
         None => usual,
     };
-    if settings.do_pad == Some(true) {
-        return Err(refused("pictures that are padded (do_pad)".into()));
+    if settings.do_pad == Some(true) && settings.pad_size.is_some() {
+        return Err(refused("pictures that are padded (pad_size)".into()));
     }
     let resize = match settings.do_resize {
         Some(false) => Resize::Unchanged,
@@ -252,17 +269,18 @@ pub(super) fn read(folder: &Path, usual: Processor) -> Result<Prepared> {
     })
 }
 
-/// Returns the settings and the file that they stand in, if there is one.
+/// Returns the settings and the file that they stand in, if there is one. The newer file comes first, as in transformers.
 fn settings(folder: &Path) -> Result<Option<(PathBuf, Settings)>> {
-    if let Some(path) = existing_file(folder, "preprocessor_config.json") {
-        let settings = read_json(&path)?;
-        return Ok(Some((path, settings)));
+    if let Some(path) = existing_file(folder, "processor_config.json") {
+        let Processors { image_processor } = read_json(&path)?;
+        if let Some(settings) = image_processor {
+            return Ok(Some((path, settings)));
+        }
     }
-    let Some(path) = existing_file(folder, "processor_config.json") else {
-        return Ok(None);
-    };
-    let Processors { image_processor } = read_json(&path)?;
-    Ok(image_processor.map(|settings| (path, settings)))
+    match existing_file(folder, "preprocessor_config.json") {
+        Some(path) => Ok(Some((path.clone(), read_json(&path)?))),
+        None => Ok(None),
+    }
 }
 
 impl Settings {

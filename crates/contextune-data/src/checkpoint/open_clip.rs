@@ -46,10 +46,9 @@ struct Tower {
     rest: BTreeMap<String, Value>,
 }
 
-/// How pictures are prepared (`open_clip.PreprocessCfg`).
+/// How pictures are prepared (`open_clip.PreprocessCfg`); its `size` does not count there either, but the tower's.
 #[derive(Default, Deserialize)]
 struct PreprocessSettings {
-    size: Option<Value>,
     mode: Option<String>,
     mean: Option<[f32; 3]>,
     std: Option<[f32; 3]>,
@@ -234,12 +233,9 @@ impl PreprocessSettings {
             Error::unsupported(
                 path,
                 format!("pictures prepared with {setting} {value}"),
-                "OpenCLIP's resize_mode shortest, longest and squash, its interpolation bicubic and bilinear and squares of the tower's size are read",
+                "OpenCLIP's resize_mode shortest, longest and squash, its interpolation bicubic and bilinear, and RGB are supported",
             )
         };
-        if let Some(other) = self.size.filter(|given| !is_size(given, size)) {
-            return Err(unsupported("size", &other));
-        }
         if let Some(mode) = self.mode.filter(|mode| mode != "RGB") {
             return Err(unsupported("mode", &mode.into()));
         }
@@ -272,13 +268,5 @@ impl PreprocessSettings {
             ..Preprocess::new(size)
         };
         Ok((preprocess, normalization))
-    }
-}
-
-/// Returns whether a size as OpenCLIP writes it, a side or height and width, is the square of this side.
-fn is_size(given: &Value, side: u32) -> bool {
-    match given {
-        Value::Array(sides) => sides.iter().all(|given| *given == side),
-        given => *given == side,
     }
 }

@@ -1,6 +1,6 @@
 //! A folder of pictures for each class, with or without folders for train, val and test above.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::class_names;
@@ -66,25 +66,40 @@ pub(super) fn labelled(classes: Classes, folders: &[String]) -> Vec<Example> {
     examples
 }
 
-/// Returns the folders that are splits and not classes: those with the usual names, if one of them holds class folders. A class
-/// may well be called "train".
+/// Returns the folders that are splits and not classes: `train`, `val` and `test` in any case, if one of them holds class folders (a
+/// class may well be called "train"), and what people call them otherwise, if it holds classes of another split.
 fn split_folders(here: &Listing) -> Result<Vec<SplitFolder>> {
-    let mut found = Vec::new();
-    for folder in &here.folders {
-        if let Some(split) = name_of(folder).to_str().and_then(Split::of_folder) {
-            let listing = Reader::default().list(folder)?;
-            let path = folder.clone();
-            found.push(SplitFolder {
+    let mut plain = Vec::new();
+    let mut others = Vec::new();
+    for path in &here.folders {
+        if let Some(split) = name_of(path).to_str().and_then(Split::of_folder) {
+            let folder = SplitFolder {
                 split,
-                path,
-                listing,
-            });
+                path: path.clone(),
+                listing: Reader::default().list(path)?,
+            };
+            match folder.is_plain() {
+                true => plain.push(folder),
+                false if folder.holds_classes() => others.push(folder),
+                false => {}
+            }
         }
     }
-    let only_splits = found.len() == here.folders.len();
-    let any_holds_classes = found.iter().any(SplitFolder::holds_classes);
-    match any_holds_classes || only_splits {
-        true => Ok(found),
+    others.retain(|other| plain.iter().all(|folder| folder.split != other.split));
+    let all_plain = !plain.is_empty() && plain.len() == here.folders.len();
+    if all_plain || plain.iter().any(SplitFolder::holds_classes) {
+        others.retain(|other| plain.iter().any(|folder| folder.shares_classes(other)));
+        plain.extend(others);
+        return Ok(plain);
+    }
+    // Without a plain name a split to learn from must be among them, and another of the same classes or without labels.
+    let train = others.iter().find(|folder| folder.split == Split::Train);
+    let is_found = train.is_some_and(|train| {
+        let mut rest = others.iter().filter(|folder| folder.split != Split::Train);
+        rest.any(|folder| folder.shares_classes(train)) || !plain.is_empty()
+    });
+    match is_found {
+        true => Ok(others.into_iter().chain(plain).collect()),
         false => Ok(Vec::new()),
     }
 }
@@ -99,6 +114,19 @@ struct SplitFolder {
 impl SplitFolder {
     fn holds_classes(&self) -> bool {
         !self.listing.folders.is_empty() && self.listing.pictures.is_empty()
+    }
+
+    /// Whether it is called as its split is.
+    fn is_plain(&self) -> bool {
+        self.name().eq_ignore_ascii_case(&self.split.to_string())
+    }
+
+    fn shares_classes(&self, other: &Self) -> bool {
+        let mut classes = self.listing.folders.iter().map(|folder| name_of(folder));
+        classes.any(|class| {
+            let mut others = other.listing.folders.iter();
+            others.any(|folder| name_of(folder) == class)
+        })
     }
 
     fn name(&self) -> String {
@@ -190,12 +218,7 @@ impl Reader {
             }
             kept.push(folder);
         }
-        let is_plain = |folder: &SplitFolder| {
-            folder
-                .name()
-                .eq_ignore_ascii_case(&folder.split.to_string())
-        };
-        if !kept.iter().all(is_plain) {
+        if !kept.iter().all(SplitFolder::is_plain) {
             let folders = kept.iter().map(|folder| (folder.split, folder.name()));
             self.warnings.push(DataWarning::SplitsTaken {
                 folders: folders.collect(),
@@ -204,24 +227,22 @@ impl Reader {
         Ok(kept)
     }
 
-    /// Notes class folders that all hold folders of the same names: those may be the classes.
+    /// Notes that all class folders hold folders of the same names: those may be the classes.
     fn note_same_folders(&mut self, here: &Listing) -> Result<()> {
-        let mut alike: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
         let name = |path: &PathBuf| name_of(path).to_string_lossy().into_owned();
+        let mut alike: Option<Vec<String>> = None;
         for folder in &here.folders {
-            let inside: Vec<String> = Reader::default()
-                .list(folder)?
-                .folders
-                .iter()
-                .map(name)
-                .collect();
-            if inside.len() > 1 {
-                alike.entry(inside).or_default().push(name(folder));
+            let listing = Reader::default().list(folder)?;
+            let inside: Vec<String> = listing.folders.iter().map(name).collect();
+            if inside.len() < 2 || alike.get_or_insert_with(|| inside.clone()) != &inside {
+                return Ok(());
             }
         }
-        if let Some((inside, folders)) = alike.into_iter().find(|(_, folders)| folders.len() > 1) {
-            self.warnings
-                .push(DataWarning::LooksLikeSplits { folders, inside });
+        if let Some(inside) = alike.filter(|_| here.folders.len() > 1) {
+            self.warnings.push(DataWarning::LooksLikeSplits {
+                folders: here.folders.iter().map(name).collect(),
+                inside,
+            });
         }
         Ok(())
     }

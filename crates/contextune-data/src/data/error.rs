@@ -361,9 +361,9 @@ impl fmt::Display for DataWarning {
             Self::SplitsTaken { folders } => {
                 let taken: Vec<_> = folders
                     .iter()
-                    .map(|(split, folder)| format!("{folder}/ for {split}"))
+                    .map(|(split, folder)| format!("{folder}/ as {split}"))
                     .collect();
-                write!(f, "taken for splits: {}", taken.join(", "))
+                write!(f, "using {}", taken.join(", "))
             }
             Self::SplitWithoutClasses { folder, pictures } => write!(
                 f,

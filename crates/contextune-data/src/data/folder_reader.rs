@@ -12,14 +12,22 @@ use crate::image::Format;
 /// Extensions of the pictures that can be decoded, in lower case.
 const PICTURE_EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
 
-/// Returns whether a file is to be a picture that can be decoded: by its extension, in any case, or else by its first bytes.
+/// Other extensions that pictures have, in lower case; what such a file is, its first bytes say. Not `bak` or `part`.
+const RARE_EXTENSIONS: [&str; 4] = ["jfif", "jpe", "jif", "dib"];
+
+/// Returns whether a file is to be a picture that can be decoded: by its extension, in any case, or by its first bytes if it has none
+/// or one of the rarer ones.
 pub fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().and_then(OsStr::to_str);
-    let is_known = |extension: &str| {
-        let mut known = PICTURE_EXTENSIONS.iter();
-        known.any(|known| known.eq_ignore_ascii_case(extension))
+    let extension = path.extension().map(OsStr::to_string_lossy);
+    let is_one_of = |known: &[&str]| {
+        let extension = extension.as_deref().unwrap_or_default();
+        known
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(extension))
     };
-    extension.is_some_and(is_known) || begins_as_picture(path).unwrap_or(false)
+    is_one_of(&PICTURE_EXTENSIONS)
+        || (extension.is_none() || is_one_of(&RARE_EXTENSIONS))
+            && begins_as_picture(path).unwrap_or(false)
 }
 
 fn begins_as_picture(path: &Path) -> io::Result<bool> {

@@ -140,7 +140,7 @@ fn missing<'a>(jobs: impl Iterator<Item = &'a Job>) -> Result<Vec<&'a Job>> {
 
 fn list(missing: &[&Job]) {
     for job in missing {
-        out!("{}", job.folder.display());
+        out!("{}", output::path(&job.folder));
     }
 }
 

@@ -25,7 +25,7 @@ use super::report;
 use crate::examples;
 use crate::interrupt::Stopped;
 use crate::options::{Context, WrongUsage};
-use crate::output::out;
+use crate::output::{self, out};
 use crate::watch::Watch;
 
 pub use self::common::absolute_model;
@@ -172,7 +172,7 @@ pub fn print(result: &RunResult, folder: &RunFolder, json: bool) -> Result<()> {
             result.method,
             result.parameters,
             result.train_seconds,
-            folder.path().display()
+            output::path(folder.path())
         );
     }
     Ok(())
