@@ -190,7 +190,12 @@ fn split_sizes(n: usize) -> [usize; 3] {
 impl Reader {
     /// Returns the folders of which each is a split with class folders, one for a split, and notes what they were taken for. Folders
     /// of pictures without labels are left out, except the pictures to learn from: those must have some.
-    fn with_classes(&mut self, root: &Path, folders: Vec<SplitFolder>) -> Result<Vec<SplitFolder>> {
+    fn with_classes(
+        &mut self,
+        root: &Path,
+        mut folders: Vec<SplitFolder>,
+    ) -> Result<Vec<SplitFolder>> {
+        folders.sort_by_key(|folder| folder.split);
         let mut kept: Vec<SplitFolder> = Vec::new();
         let any_holds_classes = folders.iter().any(SplitFolder::holds_classes);
         for folder in folders {

@@ -44,8 +44,8 @@ pub use split::{Split, Subset};
 /// - a published data set in its own layout ([`PublishedDataset`]): FGVC-Aircraft by its lists, ImageNet by
 ///   `images/{train,val}/n*/` and `classnames.txt`, its variants for evaluation only; EuroSAT, Caltech-101, Food-101 and
 ///   DTD also without their split files: then split 50/20/30, with class names cleaned up as published;
-/// - a folder of class folders, or of `train/`, `val/`, `test/` with class folders below each. A class is named as its
-///   folder; its pictures may lie deeper. Without `test/`, `val/` serves as both; with neither, or without any of the
+/// - a folder of class folders, or of `train/`, `val/`, `test/` with class folders below each; also under the names that people give
+///   these ([`Split::of_folder`]). A class is named as its folder; its pictures may lie deeper. Without `test/`, `val/` serves as both; with neither, or without any of the
 ///   three, the pictures of each class are split 50/20/30.
 ///
 /// `seed` decides only that last split. It is the official rule on sorted lists, for ever the same:

@@ -21,7 +21,8 @@ impl Split {
     pub const ALL: [Self; 3] = [Self::Train, Self::Val, Self::Test];
 
     /// Returns the split that people mean by the name of a folder, in any case and with what is often said beside it:
-    /// `Training`, `seg_test`, `validation_set`, `train2017`.
+    /// `Training`, `seg_test`, `validation_set`, `train2017`. [`open`](super::open) takes such a folder for a split only if it holds
+    /// classes of another split.
     pub fn of_folder(name: &str) -> Option<Self> {
         const BESIDE: [&str; 14] = [
             "set", "data", "dataset", "image", "images", "img", "imgs", "picture", "pictures",
