@@ -1161,6 +1161,11 @@ fn class_lists_come_from_arguments_and_files() {
         ["shoes, red", "polar_bear"]
     );
     assert_eq!(
+        from_file(b"cat\rhot dog\rowl").unwrap(),
+        ["cat", "hot dog", "owl"],
+        "an old Mac's list"
+    );
+    assert_eq!(
         from_file(b"n01440764 tench\nn01443537 goldfish\n").unwrap(),
         ["tench", "goldfish"]
     );

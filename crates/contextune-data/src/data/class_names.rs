@@ -73,9 +73,7 @@ pub(super) fn read_lines(path: &Path) -> Result<Vec<String>> {
 fn lines(text: &str) -> Vec<String> {
     let text = text.trim_start_matches('\u{feff}').trim_end();
     // Lines end in \n, \r\n or, from old Macs, \r.
-    let lines = text
-        .split('\n')
-        .flat_map(|line| line.trim_end_matches('\r').split('\r'));
+    let lines = text.lines().flat_map(|line| line.split('\r'));
     lines.map(|line| line.trim().to_owned()).collect()
 }
 
