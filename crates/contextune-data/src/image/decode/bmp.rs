@@ -1,4 +1,5 @@
-//! BMP as PIL's `BmpImagePlugin` reads it, in the modes that it chooses.
+//! BMP as PIL's `BmpImagePlugin` reads it, in the modes that it chooses. Palettes of black and white with more than one bit a pixel,
+//! and grey ramps of four bits, which it garbles, come out as the file says.
 
 use super::decoded::{Decoded, damaged, look_up};
 use super::options::DecodeOptions;
