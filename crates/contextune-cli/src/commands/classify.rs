@@ -1,7 +1,6 @@
 //! `contextune classify`: zero-shot on loose pictures.
 
-use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use contextune::data;
@@ -58,7 +57,8 @@ pub fn run(arguments: Arguments, context: &Context) -> Result<()> {
 pub fn print(paths: &[PathBuf], kept: &[usize], answers: &[AnyAnswer], json: bool) -> Result<()> {
     #[derive(Serialize)]
     struct Line<'a> {
-        path: Cow<'a, str>,
+        #[serde(serialize_with = "output::serialize_path")]
+        path: &'a Path,
         /// All bytes of a path that is not UTF-8, which `path` cannot hold.
         #[serde(skip_serializing_if = "Option::is_none")]
         path_bytes: Option<&'a [u8]>,
@@ -70,7 +70,7 @@ pub fn print(paths: &[PathBuf], kept: &[usize], answers: &[AnyAnswer], json: boo
         let path = &paths[index];
         if json {
             let line = Line {
-                path: path.to_string_lossy(),
+                path,
                 path_bytes: match path.to_str() {
                     Some(_) => None,
                     None => Some(path.as_os_str().as_encoded_bytes()),

@@ -65,8 +65,8 @@ fn with_grounds<T>(
     context: &Context,
     show: impl FnOnce(&Grounds<'_>) -> Result<T, ReportError>,
 ) -> Result<T> {
-    let settings = RunFolder::open(run)?.run_settings()?;
-    let moved = moved.if_missing(settings.model.as_deref());
+    let folder = RunFolder::open(run)?;
+    let moved = moved.if_missing(folder.run_settings()?.model.as_deref());
     let (learned, model) = learned::open(run, &moved, context)?;
     let Some(data) = &learned.settings.data else {
         bail!(
@@ -76,7 +76,6 @@ fn with_grounds<T>(
         );
     };
     let dataset = examples::open(data, learned.settings.split_seed(), context)?;
-    let folder = RunFolder::open(run)?;
     let grounds = Grounds {
         folder: &folder,
         model: &model,

@@ -1,7 +1,7 @@
 //! BMP as PIL's `BmpImagePlugin` reads it, in the modes that it chooses. Palettes of black and white with more than one bit a pixel,
 //! and grey ramps of four bits, which it garbles, come out as the file says.
 
-use super::decoded::{Decoded, damaged, look_up};
+use super::decoded::{Decoded, damaged, is_grey_ramp, look_up, unpack};
 use super::options::DecodeOptions;
 use crate::image::{Format, ImageError, Pixels};
 
@@ -135,29 +135,23 @@ impl Header {
             RUNS_OF_4_BITS => self.runs(bytes, true)?,
             other => return Err(unknown_compression(other)),
         };
-        // A palette that counts 0, 1, 2, … is none.
-        let complete = palette.len() == 3 * self.colours;
-        let mut ramp = palette.as_chunks::<3>().0.iter().enumerate();
-        let is_grey = complete && ramp.all(|(i, colour)| *colour == [i as u8; 3]);
-        Ok(if is_grey && self.colours > 2 {
-            Pixels::Grey(indices)
-        } else {
-            Pixels::Palette(look_up(indices.into_iter(), &palette))
-        })
+        let is_complete = palette.len() == 3 * self.colours;
+        Ok(
+            if is_complete && self.colours > 2 && is_grey_ramp(&palette) {
+                Pixels::Grey(indices)
+            } else {
+                Pixels::Palette(look_up(indices.into_iter(), &palette))
+            },
+        )
     }
 
     /// Reads indices of 1, 4 or 8 bits, packed from the high bit down.
     fn packed_indices(&self, bytes: &[u8]) -> Result<Vec<u8>, ImageError> {
-        let (width, bits) = (self.width as usize, usize::from(self.bits));
-        let per_byte = 8 / bits;
-        let mask = 0xff >> (8 - bits);
+        let width = self.width as usize;
         let rows = self.rows(bytes)?;
         let mut indices = Vec::with_capacity(width * self.height as usize);
         for row in rows {
-            indices.extend((0..width).map(|x| {
-                let shift = (per_byte - 1 - x % per_byte) * bits;
-                (row[x / per_byte] >> shift) & mask
-            }));
+            indices.extend(unpack(row, self.bits as u8, width));
         }
         Ok(indices)
     }

@@ -2,7 +2,7 @@
 
 use gif::{ColorOutput, DecodeOptions as GifOptions, MemoryLimit};
 
-use super::decoded::{Decoded, damaged, look_up};
+use super::decoded::{Decoded, damaged, is_grey_ramp, look_up};
 use super::options::DecodeOptions;
 use crate::image::{Format, ImageError, Pixels};
 
@@ -47,13 +47,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, I
     let palette = decoder
         .palette()
         .map_err(|error| damaged(Format::Gif, error))?;
-    let is_grey_ramp = palette
-        .as_chunks::<3>()
-        .0
-        .iter()
-        .enumerate()
-        .all(|(i, &color)| color == [i as u8; 3]);
-    let pixels = if is_grey_ramp {
+    let pixels = if is_grey_ramp(palette) {
         Pixels::Grey(canvas)
     } else {
         Pixels::Palette(look_up(canvas.into_iter(), palette))

@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use png::{BitDepth, ColorType, Decoder, Transformations};
 
-use super::decoded::{Decoded, damaged, look_up};
+use super::decoded::{Decoded, damaged, look_up, unpack};
 use super::options::DecodeOptions;
 use crate::image::{Format, ImageError, Pixels};
 
@@ -40,7 +40,10 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, I
     let palette = info.palette.as_deref().unwrap_or_default();
     let exif = info.exif_metadata.as_deref().map(<[u8]>::to_vec);
 
-    let samples = |bits| unpack(&raw, bits, width as usize, frame.line_size);
+    let samples = |bits| {
+        let lines = raw.chunks_exact(frame.line_size);
+        lines.flat_map(move |line| unpack(line, bits, width as usize))
+    };
     // PIL keeps 16 bits for grey alone; elsewhere it keeps the high byte.
     let narrow = |raw: Vec<u8>| match frame.bit_depth {
         BitDepth::Sixteen => raw.iter().step_by(2).copied().collect(),
@@ -72,17 +75,5 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, I
         height,
         pixels,
         exif,
-    })
-}
-
-/// Unpacks samples of `bits` bits, packed from the high bit down, each row starting on a byte.
-fn unpack(raw: &[u8], bits: u8, width: usize, line_size: usize) -> impl Iterator<Item = u8> {
-    let per_byte = usize::from(8 / bits.clamp(1, 8));
-    let mask = 0xff >> (8 - bits.clamp(1, 8));
-    raw.chunks_exact(line_size).flat_map(move |line| {
-        (0..width).map(move |x| {
-            let shift = (per_byte - 1 - x % per_byte) * usize::from(bits);
-            (line[x / per_byte] >> shift) & mask
-        })
     })
 }
